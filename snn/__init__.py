@@ -1,0 +1,1 @@
+"""Quantised networks that spike: train, convert, simulate over time, measure."""
