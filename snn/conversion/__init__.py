@@ -1,0 +1,1 @@
+"""Conversion: rules → plan → quantise → calibrate → convert → verify."""

@@ -1,0 +1,1 @@
+"""Spiking neurons: charge in, spike counts out."""

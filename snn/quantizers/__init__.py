@@ -1,0 +1,1 @@
+"""Trainable quantisers: what an activation becomes before it can become a neuron."""

@@ -1,0 +1,41 @@
+"""Calling any model with a batch: a mapping of tensors in, logits out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from snn.errors import ConversionError
+
+
+def labels_removed(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The model inputs of a batch."""
+    return {k: v for k, v in batch.items() if k != "labels"}
+
+
+def call_model(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
+    """Logits of ``model``; a single input that the forward does not know by name is passed by position.
+
+    Raises:
+        ConversionError: The model returns neither a tensor nor something with logits.
+    """
+    known = inspect.signature(model.forward).parameters
+    by_name = any(p.kind is p.VAR_KEYWORD for p in known.values()) or all(k in known for k in inputs)
+    output = model(**inputs) if by_name else model(*inputs.values())
+    return read_logits(output)
+
+
+def read_logits(output: Any) -> Tensor:
+    """The logits, or else the last hidden state, of whatever a model returns."""
+    for name in ("logits", "last_hidden_state"):
+        value = getattr(output, name, None)
+        if value is not None:
+            return value
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise ConversionError(f"the model returned a {type(output).__name__}; expected a tensor or an output with logits")
+    return output

@@ -1,0 +1,143 @@
+"""Uniform quantisers with a straight-through gradient.
+
+QCFS and LSQ are one function seen twice: codes ``c = clip(floor(x/step + 1/2), qmin, qmax)``, output ``c * step``. QCFS learns
+the threshold ``step * levels``; LSQ learns the step itself, with a scaled gradient. Rounding is to nearest, ties upwards, which
+is what a neuron does whose membrane starts at half its threshold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Integer codes of ``x``, as floating-point numbers, not differentiable.
+
+    Example:
+        >>> codes(torch.tensor([-1.0, 0.5, 0.4, 9.0]), torch.tensor(1.0), 0, 4)
+        tensor([0., 1., 0., 4.])
+    """
+    half = x.new_full((), 0.5)
+    return torch.addcdiv(half, x, step).floor_().clamp_(qmin, qmax)
+
+
+class _UniformQuantize(torch.autograd.Function):
+    """Saves the input alone; autograd through the same formula would keep the rounded tensor beside it.
+
+    The gradient window is written out, closed at both ends on the rounded value, because the gradient of ``torch.clamp`` at
+    its bounds differs between torch versions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+        ctx.save_for_backward(x, step)
+        ctx.bounds = qmin, qmax
+        return codes(x, step, qmin, qmax).mul_(step)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, step = ctx.saved_tensors
+        ratio = x / step
+        rounded = (ratio + 0.5).floor_()
+        clipped = rounded.clamp(*ctx.bounds)
+        inside = clipped == rounded
+        grad_x = grad * inside if ctx.needs_input_grad[0] else None
+        grad_step = None
+        if ctx.needs_input_grad[1]:
+            grad_step = clipped.sub_(ratio.mul_(inside)).mul_(grad).sum_to_size(step.shape)
+        return grad_x, grad_step, None, None
+
+
+def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Quantise to ``qmin*step .. qmax*step``, straight-through.
+
+    Args:
+        x: Input.
+        step: Distance of two levels, > 0, broadcastable to ``x``; receives its gradient
+            ``sum grad * (code - inside * x/step)``.
+        qmin: Smallest code.
+        qmax: Largest code.
+
+    Shape:
+        Any shape; the output has the shape of ``x``.
+    """
+    return _UniformQuantize.apply(x, step, qmin, qmax)
+
+
+def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:
+    """Quantisation by clip, floor and shift: the mean output of an integrate-and-fire neuron over ``levels`` steps.
+
+    ``y = threshold * clip(floor(x * levels/threshold + 1/2), 0, levels) / levels``; the signed form clips at ``-levels``.
+    The gradient passes where the rounded value lies in the closed range, that is for ``x`` within half a level of it.
+
+    Args:
+        x: Input.
+        threshold: Largest output, > 0, broadcastable to ``x``; trainable.
+        levels: Number of steps from 0 to the threshold, at least 1.
+        signed: Whether codes run from ``-levels`` instead of 0.
+
+    Shape:
+        Any shape; the output has the shape of ``x``.
+
+    Raises:
+        ValueError: ``levels`` is less than 1.
+
+    Reference:
+        Bu et al., ICLR 2022; Hao et al., ICML 2025.
+
+    Example:
+        >>> qcfs(torch.tensor([-0.2, 0.3, 0.9, 3.0]), torch.tensor(1.0), levels=4)
+        tensor([0.0000, 0.2500, 1.0000, 1.0000])
+    """
+    if levels < 1:
+        raise ValueError(f"levels must be at least 1; got {levels}")
+    return uniform_quantize(x, torch.as_tensor(threshold, dtype=x.dtype) / levels, -levels if signed else 0, levels)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """Identity with a scaled gradient, so that the forward value is the parameter itself, to the last bit."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.scale, None
+
+
+def lsq(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Learned step size quantisation.
+
+    The step's gradient is scaled by ``1/sqrt(qmax * number of elements that share the step)``.
+
+    Args:
+        x: Input.
+        step: Step size, > 0, broadcastable to ``x``; trainable.
+        qmin: Smallest code.
+        qmax: Largest code, at least 1.
+
+    Shape:
+        Any shape; the output has the shape of ``x``.
+
+    Raises:
+        ValueError: ``qmax`` is less than 1.
+
+    Reference:
+        Esser et al., ICLR 2020; as used by SpikeZIP-TF, ICML 2024.
+
+    Example:
+        >>> lsq(torch.tensor([-9.0, 0.3, 0.25]), torch.tensor(0.5), -2, 1)
+        tensor([-1.0000,  0.5000,  0.5000])
+    """
+    if qmax < 1:
+        raise ValueError(f"qmax must be at least 1; got {qmax}")
+    step = torch.as_tensor(step, dtype=x.dtype)
+    shared = x.numel() / max(step.numel(), 1)
+    return uniform_quantize(x, _ScaleGradient.apply(step, (qmax * shared) ** -0.5), qmin, qmax)

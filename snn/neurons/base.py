@@ -1,0 +1,108 @@
+"""A neuron is a map from a charge trajectory to a spike-count trajectory.
+
+Let ``C_t`` be the charge that has arrived by step t and ``N_t`` the signed number of spikes emitted by step t. Signals between
+modules are aggregates ``A_t``: running means (``A_t = C_t/t``) or running sums (``A_t = C_t``), so that every module between two
+neurons is the ordinary one. A subclass says how ``N`` follows from ``C``; nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from snn.errors import ConversionError
+from snn.functional.time_axis import align, fold, unfold
+from snn.neurons.run import Event, Run, current_run
+from snn.quantizers.base import Quantizer
+
+
+class Neuron(nn.Module):
+    """Base of the neurons.
+
+    Args:
+        threshold: Charge of one spike, > 0; ``[C]`` per channel or ``[1]``.
+        axis: Axis of the channels; ``None``: 1 for ``[B, C, H, W]``, -1 otherwise.
+        qmin: Least count, or whether negative spikes are possible (< 0) where the number of steps is the bound.
+        qmax: Greatest count, likewise.
+    """
+
+    #: Name in the registry.
+    name: ClassVar[str]
+    #: Quantisers (registry names) whose neuron this is.
+    twins: ClassVar[tuple[str, ...]]
+    #: Codings in which the law holds; the first is the default.
+    codings: ClassVar[tuple[str, ...]]
+    #: Whether spikes depend on the past alone, so that a run may be cut into chunks of time.
+    causal: ClassVar[bool]
+    #: Whether the aggregate at T equals the quantiser: ``always``, ``settled`` (once no count changes), or ``never``.
+    exact: ClassVar[str]
+
+    threshold: Tensor
+
+    def __init__(self, threshold: Tensor, axis: int | None, qmin: int, qmax: int):
+        super().__init__()
+        self.register_buffer("threshold", threshold.detach().clone())
+        self.axis, self.qmin, self.qmax = axis, qmin, qmax
+
+    @classmethod
+    def from_quantizer(cls, quantizer: Quantizer, **options: Any) -> Neuron:
+        """The neuron whose law is that quantiser's."""
+        if quantizer.name not in cls.twins:
+            raise ConversionError(
+                f"neuron={cls.name} needs quantization={' or '.join(cls.twins)}; got {quantizer.name}"
+            )
+        if not quantizer.calibrated:
+            raise ConversionError(f"a {quantizer.name} quantiser has no threshold yet: calibrate first (snn.calibrate)")
+        return cls(quantizer.positive_threshold(), quantizer.axis, *quantizer.bounds, **options)
+
+    @property
+    def signed(self) -> bool:
+        return self.qmin < 0
+
+    def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
+        """Counts at each step of the chunk.
+
+        Args:
+            charge: ``C_t / threshold`` at each step.
+            previous: Counts at the end of the chunk before; zeros at the start.
+            run: The run in force.
+
+        Shape:
+            ``[t, B, ...]`` and ``[B, ...]`` to ``[t, B, ...]``.
+        """
+        raise NotImplementedError
+
+    def final_count(self, charge: Tensor, run: Run) -> Tensor:
+        """Count at T from the final charge alone, where the law has such a form."""
+        raise ConversionError(f"neuron={self.name} has no collapsed form; use execution=parallel or stepwise")
+
+    def forward(self, aggregate: Tensor) -> Tensor:
+        run = current_run()
+        call = run.enter(self)
+        if aggregate.dtype in (torch.bfloat16, torch.float16):
+            aggregate = aggregate.float()
+        over_time = unfold(aggregate, run.steps)
+        sample = over_time[0]
+        axis = self.axis if self.axis is not None else (1 if sample.dim() == 4 else -1)
+        unit = run.unit(align(self.threshold, sample, axis).to(aggregate.dtype), sample.dim())
+        previous = run.state.get((id(self), call))
+        if previous is None:
+            previous = torch.zeros((), dtype=sample.dtype, device=sample.device).expand_as(sample)
+        counts = self.count_chunk(over_time, unit, previous, run)
+        if run.times.stop <= run.T:
+            run.state[id(self), call] = counts[-1].clone()
+        if run.observers:
+            event = Event(self, call, over_time, unit, counts, previous)
+            for observe in run.observers:
+                observe(run, event)
+        return fold(counts * unit)
+
+    def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
+        """Counts of the chunk from the aggregates ``[t, B, ...]``; the final count alone in a collapsed run."""
+        charge = over_time / unit
+        return self.final_count(charge, run) if run.collapsed else self.counts(charge, previous, run)
+
+    def extra_repr(self) -> str:
+        return f"channels={self.threshold.numel()}, signed={self.signed}"

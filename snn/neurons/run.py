@@ -1,0 +1,121 @@
+"""One run of a spiking network over time: which steps are being computed, and what neurons remember between chunks.
+
+State lives here, not in the modules: a neuron asks for the run in force, which the network opens at the start of a forward and
+drops at its end. So state is always fresh, never saved, never copied, and never shared between two networks; a module that
+is used twice in one forward has two trajectories.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snn.errors import ConversionError
+
+_current: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a neuron did in one chunk of time.
+
+    Args:
+        neuron: The module.
+        call: Which of its calls in this forward.
+        aggregate: Its input ``A_t``, ``[t, B, ...]``.
+        unit: What one spike is worth in the aggregate, broadcastable to it.
+        counts: ``N_t``, ``[t, B, ...]``; the final count alone in a collapsed run.
+        previous: Counts at the end of the chunk before, ``[B, ...]``.
+    """
+
+    neuron: nn.Module
+    call: int
+    aggregate: Tensor
+    unit: Tensor
+    counts: Tensor
+    previous: Tensor
+
+
+Observer = Callable[["Run", Event], None]
+
+
+@dataclass
+class Run:
+    """A forward of a whole network over ``T`` steps, done in chunks.
+
+    Args:
+        T: Number of time steps.
+        coding: ``mean``: the input is given at every step, signals are running means; ``sum``: the input is given at the first
+            step, signals are running sums.
+        times: The steps of the present chunk, 1-based.
+        collapsed: Compute the final counts alone, from the final aggregate.
+        observers: Told of every neuron's counts.
+    """
+
+    T: int
+    coding: str
+    times: range = range(0)
+    collapsed: bool = False
+    observers: list[Observer] = field(default_factory=list)
+    state: dict[tuple[int, int], Any] = field(default_factory=dict)
+    calls: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    def start_chunk(self, times: range) -> None:
+        self.times = times
+        self.calls.clear()
+
+    def enter(self, neuron: nn.Module) -> int:
+        """Number of this call of ``neuron`` within the present chunk."""
+        call = self.calls[id(neuron)]
+        self.calls[id(neuron)] += 1
+        return call
+
+    def unit(self, threshold: Tensor, dims: int) -> Tensor:
+        """What one spike is worth in the aggregate at each step of the chunk: ``[t, 1, ...]`` by the shape of ``threshold``.
+
+        ``threshold`` under ``sum``, ``threshold/t`` under ``mean``.
+
+        Args:
+            threshold: Firing threshold, broadcastable to one step.
+            dims: Number of axes of one step, batch included.
+        """
+        if self.coding == "sum":
+            return threshold
+        times = torch.arange(
+            self.times.start, self.times.stop, dtype=threshold.dtype, device=threshold.device
+        ).reshape(-1, *[1] * dims)
+        return threshold / times
+
+
+@contextmanager
+def running(run: Run) -> Iterator[Run]:
+    """Put ``run`` in force."""
+    token = _current.set(run)
+    try:
+        yield run
+    finally:
+        _current.reset(token)
+
+
+def current_run() -> Run:
+    """The run in force.
+
+    Raises:
+        ConversionError: A neuron was called outside a spiking network's forward.
+    """
+    run = _current.get()
+    if run is None:
+        raise ConversionError("a spiking neuron works only inside a SpikingNetwork: call the network, not its parts")
+    return run

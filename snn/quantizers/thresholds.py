@@ -1,0 +1,73 @@
+"""Thresholds from data: maximum, percentile, or least squared error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from snn.errors import ConfigError, ConversionError
+from snn.functional.quantize import codes
+from snn.quantizers.base import Quantizer
+
+METHODS = ("mse", "max", "percentile")
+_COARSE, _FINE = 40, 12
+
+
+def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: float = 99.9) -> Tensor:
+    """Largest represented value, per channel, that suits what the quantiser has observed.
+
+    A channel that never spoke takes the median of the others, so that it stays silent on noise and is no division by zero.
+
+    Args:
+        quantizer: A quantiser that has observed data.
+        method: ``max``; ``percentile`` of the magnitude; or ``mse``: least squared error, searched over 40 thresholds between
+            a fortieth of the maximum and the maximum, then over 12 between the best one's neighbours.
+        percentile: For ``percentile``, in (0, 100].
+
+    Shape:
+        ``[C]``, or ``[1]`` per tensor.
+
+    Raises:
+        ConfigError: Unknown method, or a percentile out of range.
+        ConversionError: Nothing was observed, or it holds NaN.
+    """
+    rows = quantizer.take_samples()
+    if rows.numel() == 0:
+        raise ConversionError("a quantiser saw no data while thresholds were set: is its module used by the model?")
+    if not bool(rows.isfinite().all()):
+        raise ConversionError("activations are not finite while thresholds were set")
+    magnitude = rows.abs() if quantizer.signed else rows.clamp_min(0)
+    top = magnitude.amax(0)
+    alive = top > 0
+    if method == "max":
+        value = top.clone()
+    elif method == "percentile":
+        if not 0 < percentile <= 100:
+            raise ConfigError(f"quantization.percentile must be in (0, 100]; got {percentile}")
+        rank = max(1, min(rows.shape[0], round(rows.shape[0] * percentile / 100)))
+        value = magnitude.kthvalue(rank, dim=0).values
+        value = torch.where(value > 0, value, top)
+    elif method == "mse":
+        value = _least_error(quantizer, rows, top.clamp_min(1e-12))
+    else:
+        raise ConfigError(f"quantization.init must be one of {', '.join(METHODS)}; got {method!r}")
+    fallback = value[alive].median() if bool(alive.any()) else value.new_tensor(1.0)
+    return torch.where(alive, value, fallback)
+
+
+def _least_error(quantizer: Quantizer, rows: Tensor, top: Tensor) -> Tensor:
+    def search(candidates: Tensor) -> Tensor:
+        errors = torch.stack([_squared_error(quantizer, rows, c) for c in candidates])
+        return errors.argmin(0)
+
+    coarse = torch.linspace(1 / _COARSE, 1, _COARSE)[:, None] * top
+    best = search(coarse)
+    lower = coarse.gather(0, (best - 1).clamp_min(0)[None])[0]
+    upper = coarse.gather(0, (best + 1).clamp_max(_COARSE - 1)[None])[0]
+    fine = torch.lerp(lower, upper, torch.linspace(0, 1, _FINE)[:, None])
+    return fine.gather(0, search(fine)[None])[0]
+
+
+def _squared_error(quantizer: Quantizer, rows: Tensor, threshold: Tensor) -> Tensor:
+    step = quantizer.step_for(threshold)
+    return codes(rows, step, *quantizer.bounds).mul_(step).sub_(rows).square_().sum(0)
