@@ -1,0 +1,184 @@
+"""A data set that is ready to be trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from snn.data.image import Augmentation, ImageSplit
+from snn.data.order import Batches
+from snn.data.schema import SPLITS, DatasetConfig
+from snn.errors import DataError, did_you_mean
+
+
+class Split(Protocol):
+    """Rows of one split; a map-style data set that can also hand out whole batches."""
+
+    labels: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Tokens per row, or None where rows have no length."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+
+    def batch(self, rows: np.ndarray, augmentation: Any = None) -> dict[str, Tensor]:
+        """Some rows as one batch of tensors."""
+
+    def contents(self) -> Iterator[np.ndarray]:
+        """Everything that a fingerprint covers."""
+
+
+class Data:
+    """The three splits of a data set and what a model has to know about them.
+
+    Args:
+        config: What was asked for.
+        splits: ``train``, ``validation`` and ``test``.
+        label_names: Names of the classes in the order of their numbers.
+        source: One line: where it came from and how it was split.
+        seed: The run's seed: order of the rows and augmentation.
+
+    Attributes:
+        kind: ``"text"`` or ``"image"``.
+        fingerprint: 16 hex digits over the rows of all splits, as the model sees them, and the settings.
+    """
+
+    def __init__(
+        self,
+        config: DatasetConfig,
+        splits: dict[str, Split],
+        label_names: Sequence[str],
+        source: str,
+        seed: int = 0,
+    ):
+        self.config, self.splits, self.label_names = config, splits, list(label_names)
+        self.source, self.seed, self.kind = source, seed, config.kind
+        self.fingerprint = fingerprint(config, splits, self.label_names)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.label_names)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of the images; None for text."""
+        train = self.splits["train"]
+        if not isinstance(train, ImageSplit):
+            return None
+        _, height, width, channels = train.images.shape
+        return channels, height, width
+
+    def loader(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        epoch: int = 0,
+        start_batch: int = 0,
+        drop_last: bool = False,
+        workers: int = 0,
+        bucket: bool = False,
+        augment: bool | None = None,
+    ) -> DataLoader:
+        """Return a loader of one epoch, which yields dicts of tensors.
+
+        What comes out depends on (seed, epoch) and these arguments alone. The global random state is neither
+        read nor moved, so a run that starts again at ``start_batch`` goes on bit for bit.
+
+        Args:
+            split: ``"train"``, ``"validation"`` or ``"test"``.
+            batch_size: Rows per batch.
+            shuffle: Draw a new order each epoch; otherwise the order of the file.
+            epoch: Counted from 0.
+            start_batch: Skip this many batches, those already seen.
+            drop_last: Leave out a last batch that is not full.
+            workers: Processes that prepare batches; 0: this one does.
+            bucket: Group texts of similar length, which saves padding; changes the order even without
+                ``shuffle``. Has no effect on images.
+            augment: Vary training images at random as the config says; None: as ``shuffle``.
+
+        Shape:
+            Text: ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``,
+            all int64 ``[B, L]``, padded to the longest of the batch. Images: ``pixel_values``, float32 ``[B,
+            C, H, W]``, normalised. Both: ``labels``, int64 ``[B]``.
+
+        Raises:
+            DataError: No such split, or a batch size below 1.
+        """
+        if split not in self.splits:
+            raise DataError(f"unknown split {split!r}; {did_you_mean(split, self.splits)}")
+        if batch_size < 1:
+            raise DataError(f"batch_size={batch_size}: must be at least 1")
+        rows = self.splits[split]
+        batches = Batches(
+            len(rows),
+            batch_size,
+            shuffle=shuffle,
+            seed=self.seed,
+            epoch=epoch,
+            start_batch=start_batch,
+            drop_last=drop_last,
+            lengths=rows.lengths if bucket else None,
+        )
+        augmentation = None
+        wanted = self.config.augment_crop > 0 or self.config.augment_flip
+        if wanted and split == "train" and (shuffle if augment is None else augment):
+            augmentation = Augmentation(self.seed, epoch, self.config.augment_crop, self.config.augment_flip)
+        return DataLoader(
+            _Rows(rows, augmentation),
+            batch_sampler=batches,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            # Without one of its own, a loader moves the global generator each time it is iterated.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(self.splits[name]):,}" for name in SPLITS)
+        return f"Data({self.source}: {sizes}; {self.num_classes} classes; {self.fingerprint})"
+
+
+class _Rows(Dataset):
+    """Hands a batch's row numbers to a split in one go."""
+
+    def __init__(self, split: Split, augmentation: Augmentation | None):
+        self.split, self.augmentation = split, augmentation
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([row]).items()}
+
+    def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return self.split.batch(np.asarray(rows), self.augmentation)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def fingerprint(config: DatasetConfig, splits: dict[str, Split], label_names: Sequence[str]) -> str:
+    """Return 16 hex digits over all rows and settings; where the data lay has no say."""
+    digest = hashlib.sha256()
+    settings = {k: v for k, v in asdict(config).items() if k != "data_dir" and not k.startswith("hub")}
+    digest.update(json.dumps([settings, list(label_names)], sort_keys=True).encode())
+    for name in SPLITS:
+        for array in splits[name].contents():
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,65 @@
+"""Data sets on the Hub, through the library ``datasets``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snn.data.schema import DatasetConfig, split_names
+from snn.data.table import Source, Table
+from snn.errors import DataError
+
+
+def load_hub(config: DatasetConfig) -> Source:
+    """Read ``dataset.hub`` (once downloaded, from the cache of ``datasets``).
+
+    Raises:
+        DataError: No network, no such repository, configuration or split.
+    """
+    import datasets
+
+    place = f"{config.hub}/{config.hub_config}" if config.hub_config else str(config.hub)
+    tables = {}
+    names: list[str] = []
+    for split, stem in split_names(config, hub=True).items():
+        if stem is None:
+            continue
+        try:
+            part = datasets.load_dataset(
+                str(config.hub), config.hub_config, split=stem, revision=config.hub_revision
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise DataError(_explain(place, stem, split, error)) from error
+        tables[split] = Table(
+            {name: _column(part, name, config) for name in part.column_names}, f"{place}:{stem}"
+        )
+        label = next((c for c, to in config.rename.items() if to == config.label_field), config.label_field)
+        names = getattr(part.features.get(label), "names", None) or names
+    commit = f" at {config.hub_revision}" if config.hub_revision else ""
+    return Source(tables, f"Hub {place}{commit} ({', '.join(t.where for t in tables.values())})", names)
+
+
+def _column(part: Any, name: str, config: DatasetConfig) -> Any:
+    if type(part.features[name]).__name__ != "Image":
+        return list(part[name])
+    pictures = [np.asarray(picture) for picture in part[name]]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DataError(
+            f"dataset.hub={config.hub}: images of different sizes cannot be read yet: write an NPZ with the "
+            "arrays images (uint8, [N, H, W, C]) and labels ([N]), and give its folder as dataset.data_dir"
+        )
+    return np.stack(pictures)
+
+
+def _explain(place: str, stem: str, split: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, ConnectionError) or "offline" in str(error).lower():
+        return (
+            f"dataset.hub={place}: the Hub cannot be reached, no network ({first}); "
+            "works without it: dataset.data_dir=FOLDER with the same data as files"
+        )
+    return (
+        f"dataset.hub={place}, dataset.splits.{split}={stem}: {first} "
+        "(check dataset.hub, dataset.hub_config and dataset.splits, or use dataset.data_dir=FOLDER)"
+    )

@@ -1,0 +1,167 @@
+"""A split of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn.data.schema import DatasetConfig
+from snn.errors import DataError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crops and mirror images of one epoch.
+
+    The draw for a row depends on (seed, epoch, row) alone, so neither the batch size, nor the number of
+    workers, nor a start in the middle of an epoch changes it.
+    """
+
+    seed: int
+    epoch: int
+    crop: int
+    flip: bool
+
+    def __call__(self, image: np.ndarray, row: int) -> np.ndarray:
+        """Return a random variant of an image ``[H, W, C]``."""
+        rng = np.random.default_rng([self.seed, self.epoch, row])
+        if self.crop:
+            height, width, _ = image.shape
+            top, left = rng.integers(0, 2 * self.crop + 1, size=2)
+            frame = np.pad(image, ((self.crop, self.crop), (self.crop, self.crop), (0, 0)))
+            image = frame[top : top + height, left : left + width]
+        if self.flip and rng.random() < 0.5:
+            image = image[:, ::-1]
+        return image
+
+
+class ImageSplit:
+    """Images ``[N, H, W, C]``, uint8 or floats in 0..1, with their class numbers.
+
+    Args:
+        images: Pixels.
+        labels: Class numbers, int64, ``[N]``.
+        mean: Per channel, subtracted from pixels in 0..1.
+        std: Per channel, divided by after that.
+    """
+
+    lengths = None
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray):
+        self.images, self.labels, self.mean, self.std = images, labels, mean, std
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return {name: tensor[0] for name, tensor in self.batch(np.array([index % len(self)])).items()}
+
+    def batch(self, rows: np.ndarray, augmentation: Augmentation | None = None) -> dict[str, Tensor]:
+        """Return some rows.
+
+        Shape:
+            ``pixel_values``: float32 ``[B, C, H, W]``; ``labels``: ``[B]``.
+        """
+        images = self.images[rows]
+        if augmentation is not None:
+            images = np.stack([augmentation(image, int(row)) for image, row in zip(images, rows)])
+        pixels = images.astype(np.float32)
+        if images.dtype == np.uint8:
+            pixels /= 255
+        pixels = (pixels - self.mean) / self.std
+        channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        return {
+            "pixel_values": torch.from_numpy(channels_first),
+            "labels": torch.from_numpy(np.asarray(self.labels[rows])),
+        }
+
+    def contents(self) -> Iterator[np.ndarray]:
+        """Everything that a fingerprint covers."""
+        yield from (self.images, self.labels)
+
+
+def prepare(
+    images: object, rows: np.ndarray, labels: np.ndarray, config: DatasetConfig, where: str
+) -> ImageSplit:
+    """Check images, bring them to the size and channels of the config, and make a split of them.
+
+    Args:
+        images: All images of a file.
+        rows: Numbers of those to use.
+        labels: Their class numbers.
+        config: Size, channels, mean and std.
+        where: The file, for error messages.
+
+    Raises:
+        DataError: A wrong shape, pixels that are not numbers or outside 0..1, a mean or std that does not
+        fit.
+    """
+    key = f"dataset.image_field={config.image_field} in {where}"
+    try:
+        pixels = np.asarray(images)
+    except ValueError:
+        raise DataError(f"{key}: images of different shapes cannot be read yet") from None
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or pixels.dtype.kind not in "uif":
+        got = f"{pixels.dtype} {list(pixels.shape)}"
+        raise DataError(f"{key}: expected numbers [N, H, W], [N, H, W, 1] or [N, H, W, 3], got {got}")
+    pixels = pixels[rows]
+    if pixels.dtype != np.uint8:
+        pixels = _unit_floats(pixels, rows, key)
+    pixels = _resized(_with_channels(pixels, config.channels), config.image_size)
+    channels = pixels.shape[-1]
+    mean, std = _per_channel(config, "mean", 0.0, channels), _per_channel(config, "std", 1.0, channels)
+    if not (std > 0).all():
+        raise DataError(f"dataset.std={list(config.std)}: every value must be positive")
+    return ImageSplit(pixels, labels, mean, std)
+
+
+def _unit_floats(pixels: np.ndarray, rows: np.ndarray, key: str) -> np.ndarray:
+    bad = np.flatnonzero(~np.isfinite(pixels).all(axis=(1, 2, 3)))
+    if len(bad):
+        raise DataError(f"{key}: row {rows[bad[0]] + 1} has a pixel that is not a number (NaN or infinite)")
+    if pixels.dtype.kind in "ui" and pixels.min() >= 0 and pixels.max() <= 255:
+        return pixels.astype(np.uint8)
+    if pixels.min() < 0 or pixels.max() > 1:
+        raise DataError(
+            f"{key}: pixels of type {pixels.dtype} run from {pixels.min():g} to {pixels.max():g}; "
+            "expected uint8 in 0..255, or floats in 0..1 (dataset.mean and dataset.std normalise them)"
+        )
+    return pixels.astype(np.float32)
+
+
+def _with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
+    if channels is None or channels == pixels.shape[-1]:
+        return pixels
+    if channels == 3:
+        return np.repeat(pixels, 3, axis=-1)
+    grey = pixels.astype(np.float32) @ np.array([[0.299], [0.587], [0.114]], dtype=np.float32)
+    return grey.round().astype(np.uint8) if pixels.dtype == np.uint8 else grey
+
+
+def _resized(pixels: np.ndarray, size: int | None) -> np.ndarray:
+    if size is None or pixels.shape[1:3] == (size, size):
+        return pixels
+    pieces = []
+    for start in range(0, len(pixels), 1024):
+        piece = torch.from_numpy(
+            np.ascontiguousarray(pixels[start : start + 1024].transpose(0, 3, 1, 2))
+        ).float()
+        piece = torch.nn.functional.interpolate(piece, (size, size), mode="bilinear", antialias=True)
+        piece = piece.round().clamp(0, 255) if pixels.dtype == np.uint8 else piece
+        pieces.append(piece.permute(0, 2, 3, 1).numpy().astype(pixels.dtype))
+    return np.concatenate(pieces)
+
+
+def _per_channel(config: DatasetConfig, key: str, default: float, channels: int) -> np.ndarray:
+    values = list(getattr(config, key)) or [default]
+    if len(values) not in (1, channels):
+        raise DataError(f"dataset.{key}={values}: {len(values)} values for images of {channels} channel(s)")
+    return np.broadcast_to(np.asarray(values, dtype=np.float32), (channels,))

@@ -1,0 +1,105 @@
+"""From labels as they stand in a file to class numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from snn.data.table import Table
+from snn.errors import DataError, did_you_mean
+
+
+def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
+    """Name the classes that the training labels show: 0 to the largest number, or all words in sorted order.
+
+    Args:
+        values: Training labels as read.
+        table: Where they came from, for the error message.
+        field: Name of their column, for the error message.
+
+    Raises:
+        DataError: The labels are measurements rather than classes.
+
+    Example:
+        >>> table = Table({}, "train.tsv")
+        >>> class_names(["1", "0", "2"], table, "label"), class_names(["spam", "ham"], table, "label")
+        (['0', '1', '2'], ['ham', 'spam'])
+    """
+    key = f"dataset.label_field={field} in {table.where}"
+    present = [value for value in values if not _is_missing(value)]
+    numbers = [_whole(value) for value in present]
+    whole = [number for number in numbers if number is not None]
+    if len(whole) < len(present):
+        if all(_is_number(value) for value in present):
+            broken = present[numbers.index(None)]
+            raise DataError(
+                f"{key}: label {broken!r} is not a whole number; classes are needed, not measurements"
+            )
+        return sorted({str(value) for value in present})
+    largest = max(whole, default=0)
+    if largest >= max(len(values), 1000):
+        raise DataError(f"{key}: label {largest} in {len(values)} rows; class numbers count from 0")
+    return [str(number) for number in range(max(largest, 0) + 1)]
+
+
+def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str) -> np.ndarray:
+    """Turn labels into class numbers.
+
+    A label is the name of a class or, unless the names are numbers themselves, the number of a class.
+
+    Args:
+        values: Labels as read.
+        names: Names of the classes in order.
+        table: Where they came from, for the error message.
+        field: Name of their column, for the error message.
+
+    Raises:
+        DataError: A label is missing, negative, too large, not whole, or unknown; with the row, counted from
+        1.
+
+    Example:
+        >>> encode(["spam", 0], ["ham", "spam"], Table({}, "train.tsv"), "label")
+        array([1, 0])
+    """
+    index = {name: number for number, name in enumerate(names)}
+    named_by_numbers = all(_whole(name) is not None for name in names)
+    codes = np.empty(len(values), dtype=np.int64)
+    for row, value in enumerate(values):
+        code = index.get(str(value))
+        if code is None and (number := _whole(value)) is not None:
+            code = index.get(str(number)) if named_by_numbers else number
+        if code is None or not 0 <= code < len(names):
+            raise DataError(f"dataset.label_field={field}: {_complaint(value, row, table, names)}")
+        codes[row] = code
+    return codes
+
+
+def _complaint(value: Any, row: int, table: Table, names: Sequence[str]) -> str:
+    place = f"label {value!r} in {table.where}, row {row + 1},"
+    number = _whole(value)
+    if _is_missing(value):
+        return f"{place} is missing"
+    if number is None:
+        return f"{place} is neither a class number nor the name of a class; {did_you_mean(str(value), names)}"
+    if number < 0:
+        return f"{place} is negative (a split without labels, as GLUE's test splits are, cannot be used)"
+    return f"{place} is outside the range of the {len(names)} classes: {', '.join(names)}"
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or value != value
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number that a label stands for, or None: 2, "2", 2.0 and NumPy's kinds of it all are 2."""
+    return int(float(value)) if _is_number(value) and float(value).is_integer() else None

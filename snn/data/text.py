@@ -1,0 +1,145 @@
+"""A split of tokenised texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from snn.errors import DataError
+
+#: Texts given to the tokenizer at once.
+_TOKENIZER_BATCH = 1000
+
+
+class TextSplit:
+    """Texts as token ids: all rows end to end in one array, and where each row starts.
+
+    Args:
+        ids: Token ids of all rows, int32.
+        types: Token types of all rows, or None where the tokenizer makes none.
+        offsets: Where each row starts, int64, ``[N + 1]``.
+        labels: Class numbers, int64, ``[N]``.
+        pad_id: Token that fills the short rows of a batch.
+        pad_left: Whether it comes before a row instead of after it.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        types: np.ndarray | None,
+        offsets: np.ndarray,
+        labels: np.ndarray,
+        pad_id: int,
+        pad_left: bool = False,
+    ):
+        self.ids, self.types, self.offsets, self.labels = ids, types, offsets, labels
+        self.pad_id, self.pad_left = pad_id, pad_left
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per row, ``[N]``."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return {name: tensor[0] for name, tensor in self.batch(np.array([index % len(self)])).items()}
+
+    def batch(self, rows: np.ndarray, augmentation: object = None) -> dict[str, Tensor]:
+        """Return some rows, padded to the longest of them.
+
+        Shape:
+            ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``: ``[B,
+            L]``; ``labels``: ``[B]``.
+        """
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        position = np.arange(lengths.max())
+        if self.pad_left:
+            position = position - (lengths.max() - lengths)[:, None]
+        else:
+            position = np.broadcast_to(position, (len(rows), len(position)))
+        mask = (position >= 0) & (position < lengths[:, None])
+        source = np.where(mask, starts[:, None] + position, 0)
+        out = {"input_ids": np.where(mask, self.ids[source], self.pad_id), "attention_mask": mask}
+        if self.types is not None:
+            out["token_type_ids"] = np.where(mask, self.types[source], 0)
+        out["labels"] = self.labels[rows]
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in out.items()}
+
+    def contents(self) -> Iterator[np.ndarray]:
+        """Everything that a fingerprint covers."""
+        yield from (self.ids, self.offsets, self.labels)
+        if self.types is not None:
+            yield self.types
+
+
+def tokenise(
+    texts: Sequence[str], pairs: Sequence[str] | None, labels: np.ndarray, tokenizer: Any, max_length: int
+) -> TextSplit:
+    """Tokenise every row once.
+
+    A text without any token (empty, and the tokenizer adds none) becomes the one token for the unknown, since
+    attention over nothing is not a number.
+
+    Args:
+        texts: One text a row.
+        pairs: The second text of each row, or None.
+        labels: Class numbers, ``[N]``.
+        tokenizer: A tokenizer of transformers.
+        max_length: Longest row in tokens, special tokens included.
+
+    Raises:
+        DataError: ``max_length`` does not suit the tokenizer, or it has no padding token.
+    """
+    _check(tokenizer, max_length, pairs is not None)
+    ids: list[np.ndarray] = []
+    types: list[np.ndarray] = []
+    for start in range(0, len(texts), _TOKENIZER_BATCH):
+        piece = slice(start, start + _TOKENIZER_BATCH)
+        encoded = tokenizer(
+            list(texts[piece]),
+            None if pairs is None else list(pairs[piece]),
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+        )
+        ids += [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
+        types += [np.asarray(row, dtype=np.uint8) for row in encoded.get("token_type_ids", ())]
+    if any(len(row) == 0 for row in ids):
+        lone = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
+        types = [row if len(row) else np.zeros(1, np.uint8) for row in types]
+        ids = [row if len(row) else np.array([lone], np.int32) for row in ids]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
+    return TextSplit(
+        np.concatenate(ids),
+        np.concatenate(types) if types else None,
+        offsets,
+        labels,
+        tokenizer.pad_token_id,
+        tokenizer.padding_side == "left",
+    )
+
+
+def _check(tokenizer: Any, max_length: int, paired: bool) -> None:
+    if tokenizer.pad_token_id is None:
+        raise DataError(
+            "the tokenizer has no padding token; set one, e.g. tokenizer.pad_token = tokenizer.eos_token"
+        )
+    if max_length > tokenizer.model_max_length:
+        raise DataError(
+            f"dataset.max_length={max_length}: more than the {tokenizer.model_max_length} tokens that the "
+            "tokenizer's model takes"
+        )
+    special = tokenizer.num_special_tokens_to_add(pair=paired)
+    if max_length <= special + paired:
+        raise DataError(
+            f"dataset.max_length={max_length}: too short, {special} are the tokenizer's special ones; "
+            f"at least {special + 1 + paired}"
+        )

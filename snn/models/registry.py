@@ -1,0 +1,96 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snn.errors import ConfigError
+from snn.models.architecture import Architecture
+from snn.models.arguments import check_names, complete_arguments
+from snn.models.weights import find_weights, load_weights
+from snn.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS = Registry(
+    "model",
+    {
+        "bert": "snn.models.bert:BERT",
+        "resnet20": "snn.models.resnet:RESNET20",
+        "vgg16": "snn.models.vgg:VGG16",
+    },
+)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that :func:`create_model` knows and that match a shell-style pattern.
+
+    Example:
+        >>> list_models("*net*")
+        ['resnet20']
+    """
+    return MODELS.names(pattern)
+
+
+def create_model(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    num_classes: int = 2,
+    cache_dir: str | Path | None = None,
+    rename: Sequence[Any] = (),
+    **args: Any,
+) -> nn.Module:
+    """Build a network, with random or given weights.
+
+    Random weights are drawn from torch's global generator. The network has two plain attributes, which
+    ``deepcopy`` keeps and ``state_dict`` does not hold: ``spec``, a dict of YAML types such that
+    ``create_model(spec["name"], **spec["args"])`` builds the same architecture with neither files nor
+    network, and ``input_kind``, ``"text"`` or ``"image"``.
+
+    Args:
+        name: A registered name.
+        weights: None for random weights; ``"minilm"``; a folder; a ``.safetensors`` file; the name of a text
+            model on the Hub. Only safetensors are read, and no code that comes with them is run.
+        num_classes: Width of the classifier; 1 for regression.
+        cache_dir: Where pinned weights are kept; None for the default place.
+        rename: Rules ``{match, to}`` that translate the keys of the weights file, see
+            :class:`~snn.models.schema.RenameRule`.
+        **args: Sizes and options of this model. None means «not given»: as in the weights' ``config.json``,
+            or else the default.
+
+    Raises:
+        ConfigError: Unknown name or argument, a value that cannot work, or weights that cannot be found.
+        CheckpointError: Weights that are damaged or do not fit the network.
+
+    Example:
+        >>> model = create_model("bert", num_classes=3, hidden_size=8, num_attention_heads=2, vocab_size=50)
+        >>> model.spec["args"]["hidden_size"], model.input_kind
+        (8, 'text')
+    """
+    architecture = _architecture(name)
+    check_names(name, architecture.build, args)
+    if weights is None and rename:
+        raise ConfigError("model.rename: rules for a weights file, but model.weights is null")
+    source = find_weights(weights, cache_dir, architecture.input_kind)
+    read = architecture.read_sizes(source.path) if source is not None and architecture.read_sizes else {}
+    args = complete_arguments(name, architecture.build, args, defaults=read, num_classes=num_classes)
+    model = architecture.build(**args)
+    if source is not None:
+        load_weights(model, source, architecture, rename)
+    model.spec = {"name": name, "args": args}  # type: ignore[assignment]
+    model.input_kind = architecture.input_kind  # type: ignore[assignment]
+    return model
+
+
+def _architecture(name: str) -> Architecture:
+    target = MODELS.get(name)
+    # A class or function of the user's own, as it comes.
+    return (
+        target
+        if isinstance(target, Architecture)
+        else Architecture(target, getattr(target, "input_kind", "image"))
+    )

@@ -1,0 +1,37 @@
+"""Every registered model at a small size; a new model adds one line to ``SMALL``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+SMALL: dict[str, dict[str, Any]] = {
+    "bert": {
+        "vocab_size": 40,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "max_position_embeddings": 12,
+    },
+    "resnet20": {"widths": [4, 8, 8], "blocks": [1, 2, 1]},
+    "vgg16": {"widths": [4, 4, 6, 6, 8], "hidden_size": 12},
+}
+
+
+def batch(model: torch.nn.Module, rows: int = 3) -> dict[str, torch.Tensor]:
+    """Random input for a small model; texts of different lengths, padded."""
+    dtype = next(model.parameters()).dtype
+    if model.input_kind == "image":
+        return {"pixel_values": torch.randn(rows, model.spec["args"]["in_channels"], 32, 32, dtype=dtype)}
+    lengths = torch.arange(rows) % 4 + 5
+    mask = (torch.arange(8) < lengths[:, None]).long()
+    ids = torch.randint(1, model.spec["args"]["vocab_size"], (rows, 8)) * mask
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+
+
+def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        out = model(**inputs)
+    return getattr(out, "logits", out)
