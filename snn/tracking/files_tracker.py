@@ -1,0 +1,86 @@
+"""The tracker that is always on: the run's own folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from snn.tracking.files import MetricsLog, RunFileError, plain, read_json, write_json, write_text
+from snn.tracking.schema import TrackingConfig
+from snn.tracking.tracker import Status, Tracker
+
+
+class FilesTracker(Tracker):
+    """Write ``config.yaml``, ``metrics.jsonl``, ``tables/*.csv`` and ``summary.json`` into the run's folder.
+
+    Args:
+        config: The ``tracking`` section of the config.
+        keep_until_step: Where a resumed run goes on; later lines of the log are written again.
+    """
+
+    def __init__(self, config: TrackingConfig, keep_until_step: int | None = None):
+        super().__init__(config)
+        self._keep = keep_until_step
+        self._dir: Path | None = None
+        self._metrics: MetricsLog | None = None
+
+    def start(
+        self,
+        config: Mapping[str, Any],
+        run_dir: Path,
+        name: str = "",
+        group: str | None = None,
+        job_type: str | None = None,
+    ) -> None:
+        import yaml
+
+        self._dir = run_dir
+        write_text(
+            run_dir / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+        )
+        if (run_dir / "summary.json").exists():
+            # Until this run ends, the figures of an earlier one must not pass for its own.
+            write_json(
+                run_dir / "summary.json",
+                {"status": "unfinished", "name": name, "error": "the run has not ended"},
+            )
+        self._metrics = MetricsLog(run_dir / "metrics.jsonl", keep_until_step=self._keep)
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        if self._metrics is not None:
+            self._metrics.write(metrics, step)
+
+    def curve(self, name: str, x_name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+        self.table(name, [x_name, name], list(zip(xs, ys)))
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        if self._dir is None:
+            return
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([plain(value) for value in row] for row in rows)
+        write_text(self._dir / "tables" / f"{re.sub(r'[^A-Za-z0-9_.@-]+', '_', name)}.csv", text.getvalue())
+
+    def finish(self, summary: Mapping[str, Any], status: Status) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._dir is not None:
+            write_json(self._dir / "summary.json", {**summary, "status": status})
+
+
+def record_failure(run_dir: str | Path, error: BaseException) -> None:
+    """See to it that a failed run's ``summary.json`` says so, and why; what it holds besides is kept."""
+    path = Path(run_dir) / "summary.json"
+    try:
+        summary = read_json(path) if path.exists() else {}
+    except RunFileError:
+        summary = {}
+    if summary.get("status") in ("failed", "interrupted"):
+        return
+    message = " ".join(str(error).split())
+    write_json(path, {**summary, "status": "failed", "error": f"{type(error).__name__}: {message}"})

@@ -1,0 +1,106 @@
+"""The hand-written backward against autograd through the same formula with its windows written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from snn.functional import lsq, qcfs, uniform_quantize
+
+
+def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Rounding with the gradient of the identity inside the window, and none outside; ordinary autograd for all the rest."""
+    ratio = x / step
+    rounded = (ratio + 0.5).floor().detach()
+    inside = (rounded >= qmin) & (rounded <= qmax)
+    code = torch.where(inside, ratio + (rounded - ratio).detach(), rounded.clamp(qmin, qmax))
+    return code * step
+
+
+def gradients(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, parameter: Tensor) -> tuple[Tensor, ...]:
+    x, parameter = x.clone().requires_grad_(), parameter.clone().requires_grad_()
+    y = function(x, parameter)
+    weight = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).reshape(y.shape)
+    return y.detach(), *torch.autograd.grad((y * weight).sum(), (x, parameter))
+
+
+PARAMETERS = {
+    "per tensor": torch.tensor([0.75], dtype=torch.float64),
+    "number": torch.tensor(1.25, dtype=torch.float64),
+    "per channel": torch.tensor([0.3, 1.0, 2.5], dtype=torch.float64),
+    "per channel of pictures": torch.tensor([0.3, 1.0, 2.5, 0.5], dtype=torch.float64).reshape(4, 1, 1),
+}
+
+
+def inputs(step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Random values, and every border between two codes: the ends of the window, too."""
+    shape = (5, 4, 2, 3) if step.dim() == 3 else (30, 3)
+    x = torch.randn(shape, dtype=torch.float64) * step * qmax
+    borders = torch.arange(qmin - 2, qmax + 3, dtype=torch.float64) - 0.5
+    on_border = borders.reshape(-1, *[1] * (x.dim() - 1)) * step.detach() * torch.ones_like(x[:1])
+    return torch.cat([x, on_border])
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("levels", [1, 4, 7])
+def test_qcfs(kind: str, signed: bool, levels: int) -> None:
+    threshold, qmin = PARAMETERS[kind], -levels if signed else 0
+    x = inputs(threshold / levels, qmin, levels)
+    got = gradients(lambda a, b: qcfs(a, b, levels, signed), x, threshold)
+    want = gradients(lambda a, b: straight_through(a, b / levels, qmin, levels), x, threshold)
+    for a, b in zip(got, want):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", PARAMETERS)
+@pytest.mark.parametrize(("qmin", "qmax"), [(0, 15), (-16, 15), (-2, 1)])
+def test_lsq(kind: str, qmin: int, qmax: int) -> None:
+    step = PARAMETERS[kind]
+    x = inputs(step, qmin, qmax)
+    y, grad_x, grad_step = gradients(lambda a, b: lsq(a, b, qmin, qmax), x, step)
+    want_y, want_x, want_step = gradients(lambda a, b: straight_through(a, b, qmin, qmax), x, step)
+    scale = (qmax * x.numel() / step.numel()) ** -0.5
+    torch.testing.assert_close(y, want_y, rtol=0, atol=1e-12)
+    torch.testing.assert_close(grad_x, want_x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(grad_step, want_step * scale, rtol=0, atol=1e-12)
+
+
+def test_the_window_is_closed_on_codes() -> None:
+    levels, threshold = 4, torch.tensor(1.0)
+    # Half a level outside of [0, threshold]: the lower border rounds up into the range, the upper one out of it.
+    x = torch.tensor([-0.126, -0.125, 0.0, 1.0, 1.124, 1.125]).requires_grad_()
+    qcfs(x, threshold, levels).sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+
+
+def test_only_the_input_is_saved_for_backward() -> None:
+    saved: list[Tensor] = []
+    x = torch.randn(64, 8, requires_grad=True)
+    step = torch.rand(8).add_(0.1).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        uniform_quantize(x, step, 0, 7)
+        mine = sorted(t.numel() for t in saved)
+        saved.clear()
+        straight_through(x, step, 0, 7)
+        autograds = [t.numel() for t in saved if t.numel() == x.numel()]
+    assert mine == sorted([x.numel(), step.numel()])
+    assert len(autograds) > 1
+
+
+def test_a_parameter_that_needs_no_gradient_gets_none() -> None:
+    x = torch.randn(5, 3, requires_grad=True)
+    uniform_quantize(x, torch.ones(3), 0, 7).sum().backward()
+    step = torch.ones(3, requires_grad=True)
+    uniform_quantize(x.detach(), step, 0, 7).sum().backward()
+    assert x.grad is not None
+    assert step.grad is not None
+
+
+@pytest.mark.parametrize("function", [lambda x: qcfs(x, torch.tensor(1.0), 0), lambda x: lsq(x, torch.tensor(1.0), -2, 0)])
+def test_too_few_levels_are_refused(function: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1; got 0"):
+        function(torch.zeros(2))

@@ -1,0 +1,258 @@
+import itertools
+
+import pytest
+from matplotlib.text import Annotation
+
+from snn.tracking.figures import accuracy_over_time, training_curves
+from snn.tracking.layer_figures import error_by_depth, spike_rate_heatmap, spike_rate_per_layer
+from snn.tracking.sweep_figures import accuracy_over_T
+
+from .summaries import LAYER_NAMES, errors, layers
+from .test_style import boxes
+
+
+def line(axes, label):
+    return next(item for item in axes.lines if item.get_label() == label)
+
+
+def texts(figure):
+    found = [text.get_text() for text in figure.texts]
+    for axes in figure.axes:
+        found += [child.get_text() for child in axes.get_children() if isinstance(child, Annotation)]
+    return found
+
+
+def end_label_boxes(figure, axes):
+    found = [c for c in axes.get_children() if isinstance(c, Annotation) and c.arrow_patch is not None]
+    return boxes(figure, found)
+
+
+def no_overlap(figure, axes):
+    found = end_label_boxes(figure, axes)
+    assert len(found) >= 1
+    for i, one in enumerate(found):
+        assert one.x1 <= figure.bbox.x1
+        assert not any(one.overlaps(other) for other in found[i + 1 :])
+    return True
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 10, 11, 16, 17, 64, 100, 1000])
+def test_accuracy_over_time_shows_the_numbers_it_was_given(steps):
+    values = [0.8 - 0.3 / t for t in range(1, steps + 1)]
+    figure = accuracy_over_time(values, float_accuracy=0.801, quantized_accuracy=0.8, subtitle="bert on trec")
+    axes = figure.axes[0]
+    assert list(line(axes, "spiking").get_xdata()) == list(range(1, steps + 1))
+    assert list(line(axes, "spiking").get_ydata()) == values
+    assert set(line(axes, "float ANN").get_ydata()) == {0.801}
+    assert set(line(axes, "quantised ANN").get_ydata()) == {0.8}
+    assert axes.get_xlabel() == "time step t"
+    assert axes.get_ylabel() == "accuracy at t (%)"
+    ticks = axes.get_xticks()
+    assert ticks[0] == 1
+    assert ticks[-1] == steps
+    assert len(ticks) <= 11
+    assert "bert on trec" in texts(figure)
+    assert no_overlap(figure, axes)
+
+
+def test_a_prefix_is_dashed_and_says_so():
+    figure = accuracy_over_time([0.5, 0.8], causal=False)
+    assert line(figure.axes[0], "spiking").is_dashed()
+    assert any("prefix\n(not causal) 80.0 %" in text for text in texts(figure))
+    causal = accuracy_over_time([0.5, 0.8])
+    assert not line(causal.axes[0], "spiking").is_dashed()
+    assert not any("prefix" in text for text in texts(causal))
+
+
+def test_networks_built_for_each_T_are_markers_inside_the_axes():
+    figure = accuracy_over_time([0.6, 0.7], accuracy_at_T={1: 0.4, 2: 0.7, 8: 0.79})
+    axes = figure.axes[0]
+    points = line(axes, "accuracy/T")
+    assert dict(zip(points.get_xdata(), points.get_ydata())) == {1: 0.4, 2: 0.7, 8: 0.79}
+    assert axes.get_ylim()[0] < 0.4
+    assert axes.get_xlim()[1] > 8
+
+
+def test_a_value_that_is_not_a_number_leaves_a_gap():
+    nan = float("nan")
+    figure = accuracy_over_time([0.5, nan], float_accuracy=nan)
+    figure.canvas.draw()
+    assert line(figure.axes[0], "spiking").get_ydata()[0] == 0.5
+
+
+def test_an_empty_curve_is_refused():
+    with pytest.raises(ValueError, match="per_timestep is empty"):
+        accuracy_over_time([])
+
+
+def test_a_metric_that_is_no_fraction_is_not_called_a_percentage():
+    axes = accuracy_over_time([12.0, 8.5], metric="perplexity").axes[0]
+    assert axes.get_ylabel() == "perplexity at t"
+
+
+def test_spike_rates_are_bars_in_network_order():
+    rows = layers()
+    figure = spike_rate_per_layer(rows, mean=0.2)
+    axes = figure.axes[0]
+    positive, negative = axes.containers
+    assert [bar.get_width() for bar in positive] == pytest.approx([row["positive_rate"] for row in rows])
+    assert [bar.get_width() for bar in negative] == pytest.approx([row["negative_rate"] for row in rows])
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(names)) == len(rows) == 50
+    assert all(short in full for short, full in zip(names, LAYER_NAMES))
+    assert names[1] == "0.attention.self.query"
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first layer is on top
+    assert axes.get_xlabel() == "spikes per neuron per time step"
+    assert "network 0.200" in texts(figure)
+
+
+def test_layer_names_do_not_overlap_or_leave_the_page():
+    figure = spike_rate_per_layer(layers())
+    renderer = figure.canvas.get_renderer()
+    found = [label.get_window_extent(renderer) for label in figure.axes[0].get_yticklabels()]
+    assert all(box.x0 >= 0 for box in found)
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(found))
+
+
+def test_unsigned_rates_are_one_colour():
+    figure = spike_rate_per_layer([{"name": "a", "rate": 0.0}, {"name": "b", "rate": 0.5}])
+    assert [bar.get_width() for bar in figure.axes[0].containers[0]] == [0.0, 0.5]
+    assert len(figure.axes[0].containers) == 1
+    assert not any("negative" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize("steps", [1, 8, 64])
+def test_heatmap_shows_the_rates(steps):
+    rows = layers(steps)
+    figure = spike_rate_heatmap(rows)
+    axes = figure.axes[0]
+    image = axes.images[0].get_array()
+    assert image.shape == (50, steps)
+    assert image[3].tolist() == pytest.approx(rows[3]["rate_per_timestep"])
+    assert axes.get_xticks()[0] == 1
+    assert axes.get_xticks()[-1] == steps
+    assert figure.axes[1].get_ylabel() == "spikes per neuron"
+
+
+def test_heatmap_without_rates_over_time_is_refused():
+    with pytest.raises(ValueError, match="rate_per_timestep"):
+        spike_rate_heatmap([{"name": "a", "rate": 0.1}])
+
+
+def test_errors_are_shown_on_a_log_axis_with_a_place_for_zero():
+    rows = errors()
+    figure = error_by_depth(rows, logits={"max_error": 3e-6, "mean_error": 0.0}, tolerance=1e-5)
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    shown = sorted(line(axes, "max").get_xdata())
+    assert shown == pytest.approx(sorted([row["max_error"] for row in rows if row["max_error"]] + [3e-6]))
+    exact = line(axes, "max, exactly zero")
+    assert len(exact.get_xdata()) == sum(row["max_error"] == 0 for row in rows)
+    assert max(exact.get_xdata()) < min(row["mean_error"] for row in rows if row["mean_error"])
+    figure.canvas.draw()
+    assert next(label.get_text() for label in axes.get_xticklabels()) == "0"
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "logits"
+    assert "tolerance 1e-05" in texts(figure)
+
+
+def test_errors_that_are_all_zero_say_so():
+    figure = error_by_depth([{"name": "a.b", "max_error": 0.0, "mean_error": 0.0}])
+    figure.canvas.draw()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0"]
+    assert "every difference is exactly zero" in texts(figure)
+
+
+def test_an_infinite_error_is_drawn_at_the_edge():
+    figure = error_by_depth([{"name": "a", "max_error": float("inf"), "mean_error": 1e-3}])
+    axes = figure.axes[0]
+    assert list(line(axes, "max").get_xdata()) == [axes.get_xlim()[1]]
+
+
+def test_training_curves_show_stages_side_by_side():
+    stages = [
+        {"name": "float", "loss": [(1, 0.7), (2, 0.5)], "validation_loss": [(2, 0.6)], "metric": [(2, 0.7)]},
+        {"name": "quantized", "loss": [(3, 0.55), (4, 0.4)], "validation_loss": [], "metric": [(4, 0.75)]},
+    ]
+    figure = training_curves(stages)
+    loss, score = figure.axes
+    drawn = [
+        list(zip(curve.get_xdata(), curve.get_ydata())) for curve in loss.lines if len(curve.get_xdata())
+    ]
+    assert [(1, 0.7), (2, 0.5)] in drawn
+    assert [(3, 0.55), (4, 0.4)] in drawn
+    assert {"float", "quantized", "training", "validation"} <= set(texts(figure))
+    assert "validation\naccuracy 75.0 %" in texts(figure)
+    assert score.get_xlabel() == "optimiser step"
+    assert no_overlap(figure, loss)
+
+
+def test_training_without_validation_still_draws():
+    figure = training_curves([{"name": "float", "loss": [(1, 0.7)]}])
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0.7]
+    assert len(figure.axes) == 1
+
+
+def sweep_rows(dataset="trec", seeds=(0,)):
+    return [
+        {
+            "T": t,
+            "accuracy": 0.9 - 0.3 / t - (0.02 if neuron == "integrate_fire" else 0) + 0.01 * seed,
+            "label": neuron,
+            "dataset": dataset,
+            "float": 0.95,
+            "quantized": 0.9 - 0.3 / t,
+        }
+        for neuron in ("para_inf", "integrate_fire")
+        for t in (1, 2, 4, 16)
+        for seed in seeds
+    ]
+
+
+def test_sweep_has_one_line_per_label_over_integer_T():
+    figure = accuracy_over_T(sweep_rows())
+    axes = figure.axes[0]
+    curve = next(c for c in axes.containers if c.get_label() == "para_inf").lines[0]
+    assert list(curve.get_xdata()) == [1, 2, 4, 16]
+    assert list(curve.get_ydata()) == pytest.approx([0.6, 0.75, 0.825, 0.88125])
+    assert axes.get_xscale() == "log"
+    figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4", "16"]
+    assert "float ANN 95.0 %" in texts(figure)
+    # It differs from T to T, so a line for it would be wrong.
+    assert not any("quantised" in text for text in texts(figure))
+    assert no_overlap(figure, axes)
+
+
+def test_seeds_are_averaged_with_bars_from_lowest_to_highest():
+    figure = accuracy_over_T(sweep_rows(seeds=(0, 1, 5)))
+    bars = next(c for c in figure.axes[0].containers if c.get_label() == "para_inf")
+    assert list(bars.lines[0].get_ydata()) == pytest.approx([0.62, 0.77, 0.845, 0.90125])
+    first = bars.lines[2][0].get_segments()[0]
+    assert first[:, 1].tolist() == pytest.approx([0.6, 0.65])
+
+
+def test_many_long_labels_stay_on_the_page():
+    rows = [
+        {**row, "label": f"{row['label']}, order={order}, coverage={coverage}"}
+        for row in sweep_rows()
+        for order in ("early", "late", "even")
+        for coverage in ("full", "ffn")
+    ]
+    figure = accuracy_over_T(rows)
+    found = end_label_boxes(figure, figure.axes[0])
+    assert len(found) == 13
+    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.y1 for box in found)
+    assert no_overlap(figure, figure.axes[0])
+
+
+def test_data_sets_get_a_panel_each():
+    figure = accuracy_over_T(sweep_rows("trec") + sweep_rows("sst2"))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["trec", "sst2"]
+    for axes in figure.axes:
+        assert no_overlap(figure, axes)
+        assert axes.get_ylabel() == "accuracy (%)"
+
+
+def test_a_sweep_without_results_is_refused():
+    with pytest.raises(ValueError, match="no finished job"):
+        accuracy_over_T([])

@@ -1,0 +1,285 @@
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from snn.errors import ConfigError
+from snn.tracking import TRACKERS, TrackingConfig, create_trackers, read_json, read_metrics
+from snn.tracking.tracker import Tracker, Trackers
+
+from .summaries import SUMMARY, summary
+
+CONF = Path(__file__).parents[2] / "conf" / "tracking"
+
+
+class Recorder(Tracker):
+    """Keeps what it is told; may fail on the way out."""
+
+    def __init__(self, fail=False):
+        super().__init__(TrackingConfig())
+        self.calls, self.fail = [], fail
+
+    def log(self, metrics, step):
+        self.calls.append(("log", dict(metrics), step))
+
+    def finish(self, summary, status):
+        self.calls.append(("finish", status))
+        if self.fail:
+            raise OSError("no more")
+
+
+def run_and_raise(trackers, folder, error):
+    with trackers:
+        trackers.start({"folder": folder.name}, folder)
+        trackers.summary["T"] = 4
+        raise error
+
+
+def test_a_run_leaves_config_metrics_summary_report_and_tables(tmp_path):
+    with create_trackers() as trackers:
+        trackers.start({"T": 8, "path": Path("a")}, tmp_path, name="demo")
+        trackers.log({"train/loss": 0.5}, step=1)
+        trackers.curve("lr@x", "x", [1, 2], [0.5, 0.25])
+        trackers.summary.update(summary(name="demo"))
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"T": 8, "path": "a"}
+    assert read_metrics(tmp_path / "metrics.jsonl")[0]["train/loss"] == 0.5
+    assert read_json(tmp_path / "summary.json") == summary(name="demo")
+    assert (tmp_path / "report.md").read_text().startswith("# demo")
+    assert (tmp_path / "tables" / "lr@x.csv").read_text() == "x,lr@x\n1,0.5\n2,0.25\n"
+    with (tmp_path / "tables" / "spike_rates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["rate"]) for row in rows] == [layer["rate"] for layer in SUMMARY["layers"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (ValueError("a\nb"), "failed", "ValueError: a b"),
+        (KeyboardInterrupt(), "interrupted", "interrupted"),
+        (SystemExit(3), "failed", "SystemExit: 3"),
+    ],
+)
+def test_a_body_that_raises_is_recorded_and_its_exception_goes_on(tmp_path, error, status, text):
+    recorder = Recorder()
+    trackers = create_trackers()
+    trackers.trackers.append(recorder)
+    with pytest.raises(type(error)) as raised:
+        run_and_raise(trackers, tmp_path, error)
+    assert raised.value is error
+    assert read_json(tmp_path / "summary.json") == {"T": 4, "status": status, "error": text}
+    assert recorder.calls == [("finish", status)]
+    assert (tmp_path / "report.md").exists()
+
+
+def test_leaving_with_exit_code_zero_is_no_failure(tmp_path):
+    with pytest.raises(SystemExit):
+        run_and_raise(create_trackers(), tmp_path, SystemExit(0))
+    assert read_json(tmp_path / "summary.json")["status"] == "finished"
+
+
+def test_every_tracker_is_closed_even_if_one_cannot_be():
+    first, second = Recorder(fail=True), Recorder()
+    with pytest.raises(OSError, match="no more"), Trackers([first, second]) as trackers:
+        trackers.log({"a": 1.0}, step=1)
+    assert second.calls == [("log", {"a": 1.0}, 1), ("finish", "finished")]
+
+
+def test_a_tracker_that_fails_to_close_does_not_hide_the_first_error():
+    with pytest.raises(ValueError, match="the reason"), Trackers([Recorder(fail=True)]):
+        raise ValueError("the reason")
+
+
+def test_finishing_by_hand_happens_once(tmp_path):
+    recorder = Recorder()
+    with Trackers([recorder]) as trackers:
+        trackers.finish({"T": 1})
+    assert recorder.calls == [("finish", "finished")]
+
+
+def test_numbers_of_an_earlier_run_do_not_outlive_the_start_of_the_next(tmp_path):
+    with create_trackers() as trackers:
+        trackers.start({}, tmp_path)
+        trackers.summary["T"] = 8
+    again = create_trackers()
+    again.start({}, tmp_path)
+    assert read_json(tmp_path / "summary.json")["status"] == "unfinished"
+    again.finish()
+
+
+def test_a_resumed_run_goes_on_in_the_same_log(tmp_path):
+    for keep, steps in ((None, (1, 2, 3)), (2, (3, 4))):
+        with create_trackers(keep_until_step=keep) as trackers:
+            trackers.start({}, tmp_path)
+            for step in steps:
+                trackers.log({"loss": 1.0}, step)
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+def test_lengths_are_checked():
+    with pytest.raises(ValueError, match="curve 'a': 1 values of t, 2 of the curve"):
+        create_trackers().curve("a", "t", [1], [1, 2])
+    with pytest.raises(ValueError, match="table 'a': 2 columns, but a row of 1"):
+        create_trackers().table("a", ["x", "y"], [[1]])
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"tracking\.trackers: unknown name 'wandbb'; did you mean 'wandb'"):
+        create_trackers({"trackers": ["wandbb"]})
+    with pytest.raises(ConfigError, match=r"tracking\.projekt: no such key; did you mean 'project'"):
+        create_trackers({"projekt": "x"})
+    with pytest.raises(ConfigError, match=r"tracking\.mode: unknown mode 'offlin'; did you mean 'offline'"):
+        create_trackers({"trackers": ["wandb"], "mode": "offlin"})
+
+
+def test_the_environment_chooses_the_mode_where_the_config_does_not(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "nowhere")
+    with pytest.raises(ConfigError, match="the environment variable WANDB_MODE: unknown mode 'nowhere'"):
+        create_trackers({"trackers": ["wandb"]})
+    create_trackers({"trackers": ["wandb"], "mode": "disabled"})
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_fits_the_schema(path):
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.merge(OmegaConf.structured(TrackingConfig), OmegaConf.load(path))
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, TrackingConfig)
+    assert set(config.trackers) <= set(TRACKERS.names())
+    create_trackers(config)
+
+
+def leet(*arguments):
+    tool = shutil.which("wandb", path=str(Path(sys.executable).parent))
+    assert tool, "the command wandb is not beside this Python"
+    done = subprocess.run([tool, "leet", "inspect", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
+            patch.delenv(name, raising=False)
+        patch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("staging")))
+        config = {"trackers": ["wandb"], "project": "demo", "tags": ["a"], "notes": "why"}
+        with create_trackers(config) as trackers:
+            given = {"T": 8, "model": {"name": "bert", "weights": None}, "rules": [{"match": "re:.*"}]}
+            trackers.start(given, folder, name="T8", group="sweep", job_type="train")
+            for step in (1, 2, 3):
+                trackers.log({"float/train/loss": 1 / step}, step)
+            trackers.log({"float/train/loss": math.nan}, step=2)  # a resumed stage logs a step again
+            trackers.summary.update(summary())
+    record = next(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    records = [json.loads(line) for line in leet("--json", str(record)).splitlines()]
+    return folder, json.loads(leet("--summary", "--json", str(record))), records
+
+
+def history(records):
+    return [record["history"]["item"] for record in records if record["type"] == "history"]
+
+
+def test_wandb_holds_the_same_metrics_as_the_files(offline):
+    folder, _, records = offline
+    logged = [item for item in history(records) if "float/train/loss" in item]
+    lines = read_metrics(folder / "metrics.jsonl")
+    assert [item["step"] for item in logged] == [line["step"] for line in lines] == [1, 2, 3, 2]
+    for item, line in zip(logged, lines):
+        assert str(float(item["float/train/loss"])) == str(line["float/train/loss"])
+
+
+def test_wandb_holds_the_curve_against_the_time_step(offline):
+    _, _, records = offline
+    points = [(i["timestep"], i["test/accuracy_at_t"]) for i in history(records) if "test/accuracy_at_t" in i]
+    assert points == list(enumerate(SUMMARY["results"]["spiking"]["per_timestep"]["accuracy"], start=1))
+    metrics = {r["metric"].get("name"): r["metric"] for r in records if r["type"] == "metric"}
+    assert metrics["test/accuracy_at_t"]["step_metric"] == "timestep"
+
+
+def test_wandb_holds_the_spike_rate_of_the_network_against_the_time_step(offline):
+    _, _, records = offline
+    points = [item["test/spike_rate_at_t"] for item in history(records) if "test/spike_rate_at_t" in item]
+    layers = SUMMARY["layers"]
+    first = sum(layer["rate_per_timestep"][0] for layer in layers) / len(layers)  # all have as many neurons
+    assert len(points) == 8
+    assert points[0] == pytest.approx(first)
+
+
+def test_wandb_holds_config_and_summary(offline):
+    folder, run, _ = offline
+    assert run["config"] == yaml.safe_load((folder / "config.yaml").read_text())
+    assert run["summary"]["results/spiking/metrics/accuracy"] == 0.788
+    assert run["summary"]["verification/max_error"] == 5e-6
+    assert run["summary"]["lineage/versions/torch"] == "2.14.1"
+    assert run["summary"]["status"] == "finished"
+    assert (run["state"], run["exit_code"]) == ("finished", 0)
+    assert (run["name"], run["project"], run["tags"], run["notes"]) == ("T8", "demo", ["a"], "why")
+
+
+def test_wandb_holds_group_and_job_type(offline):
+    _, _, records = offline
+    run = next(record["run"] for record in records if record["type"] == "run")
+    assert (run["run_group"], run["job_type"]) == ("sweep", "train")
+
+
+def test_wandb_holds_tables_and_figures(offline):
+    folder, run, _ = offline
+    for name in ("spike_rates", "verification"):
+        entry = run["summary"][name]
+        table = json.loads(next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}")).read_text())
+        rows = SUMMARY["layers"] if name == "spike_rates" else SUMMARY["verification"]["layers"]
+        assert [dict(zip(table["columns"], row)) for row in table["data"]] == [
+            {key: value for key, value in row.items() if key != "rate_per_timestep"} for row in rows
+        ]
+    for figure in (folder / "figures").glob("*.png"):
+        entry = run["summary"][f"figures/{figure.stem}"]
+        kept = next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}"))
+        assert kept.read_bytes() == figure.read_bytes()
+
+
+def test_the_report_says_how_to_upload_the_record(offline):
+    folder, _, _ = offline
+    record = next(folder.glob("wandb/offline-run-*"))
+    assert f"`wandb sync wandb/{record.name}`" in (folder / "report.md").read_text()
+
+
+def test_runs_of_one_process_are_separate_and_closed_when_they_fail(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
+    for job, error in (("0", ValueError("nan")), ("1", KeyboardInterrupt())):
+        with pytest.raises(type(error)):
+            run_and_raise(create_trackers({"trackers": ["wandb"]}), tmp_path / job, error)
+    assert wandb.run is None
+    for job, code, status in (("0", 1, "failed"), ("1", 255, "interrupted")):
+        record = next((tmp_path / job).glob("wandb/offline-run-*/run-*.wandb"))
+        run = json.loads(leet("--summary", "--json", str(record)))
+        assert run["config"] == {"folder": job}
+        assert (run["exit_code"], run["summary"]["status"]) == (code, status)
+
+
+def test_disabled_mode_writes_nothing_of_wandb(tmp_path):
+    with create_trackers({"trackers": ["wandb"], "mode": "disabled"}) as trackers:
+        trackers.start({}, tmp_path)
+        trackers.log({"loss": 1.0}, step=1)
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_online_without_a_key_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trackers = create_trackers({"trackers": ["wandb"], "mode": "online"})
+    with pytest.raises(
+        ConfigError, match=r"tracking\.mode: W&B cannot start .*tracking\.mode=offline needs no"
+    ):
+        trackers.start({}, tmp_path / "run")
+    trackers.finish()
