@@ -17,7 +17,7 @@ from snn.models.schema import ModelConfig
 from snn.tracking.schema import TrackingConfig
 
 STAGES = ("float", "calibrate", "quantized", "convert", "evaluate")
-PRECISIONS = ("auto", "no", "bf16", "fp16")
+PRECISIONS = ("auto", "no", "bf16")
 #: Where a ``_target_`` may point. Everything else is chosen by registry name.
 ALLOWED_TARGETS = ("torch.optim.", "snn.training.schedule.")
 
@@ -28,7 +28,8 @@ class QuantizationConfig:
 
     Attributes:
         name: Registered quantiser.
-        levels: Number of levels; what it means is the quantiser's business. QCFS: steps from 0 to the threshold.
+        levels: Number of levels; what it means is the quantiser's business. QCFS: steps from 0 to the
+            threshold.
         coverage: Which of the model's ``places`` get a quantiser.
         rules: Instead of the places of ``coverage``; see the docs on rules.
         granularity: ``channel`` or ``tensor``: how many values share a threshold.
@@ -56,13 +57,15 @@ class ConversionConfig:
     """What happens around the replacement of quantisers by neurons.
 
     Attributes:
-        thresholds: When T is not the number of levels that was trained: ``follow`` estimates thresholds for T levels anew
-            from training data, ``fixed`` keeps them.
+        thresholds: When T is not the number of levels that was trained: ``follow`` estimates thresholds for T
+            levels anew from training data, ``fixed`` keeps them.
         verify: Whether to compare the spiking network with the quantised one, layer by layer.
         verify_batches: Validation batches compared.
         verify_batch_size: Samples in each.
-        verify_dtype: ``float64`` compares copies in double precision, where no code may differ; null: as the network runs.
-        tolerance: Largest logit error allowed where no code differs; null: 1e-4 (1e-9 in float64) of the largest logit.
+        verify_dtype: ``float64`` compares copies in double precision, where no code may differ; null: as the
+            network runs.
+        tolerance: Largest logit error allowed where no code differs; null: 1e-4 (1e-9 in float64) of the
+            largest logit.
     """
 
     thresholds: str = "follow"
@@ -78,7 +81,8 @@ class ExecutionConfig:
     """How the time steps of a spiking network are computed.
 
     Attributes:
-        mode: ``parallel``: all at once; ``stepwise``: one by one, memory flat in T; ``collapsed``: final counts alone.
+        mode: ``parallel``: all at once; ``stepwise``: one by one, memory flat in T; ``collapsed``: final
+            counts alone.
         chunk: Steps at once, instead of what ``mode`` says.
     """
 
@@ -117,10 +121,12 @@ class TrainingConfig:
         accumulate: Batches per optimiser step.
         clip_norm: Largest norm of the gradient; null: unlimited.
         label_smoothing: In [0, 1).
-        precision: ``no``, ``bf16``, ``fp16``, or ``auto``: bf16 where the device is fast at it. Evaluation is always float32.
+        precision: ``no``, ``bf16``, or ``auto``: bf16 where the device is fast at it. Evaluation is
+            always float32.
         workers: Processes that prepare batches.
         log_every: Optimiser steps between two lines of ``metrics.jsonl``.
-        save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null: epochs only.
+        save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null:
+            epochs only.
         temperature: Of distillation.
         keep_stages: Whether the networks of all stages stay on disk.
         float: Training of the float network.
@@ -273,12 +279,16 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
         raise ConfigError(f"neuron={neuron} needs quantization={' or '.join(law.twins)}; got {quantization}")
     coding = config.neuron.get("coding")
     if coding is not None and coding not in law.codings:
-        raise ConfigError(f"neuron={neuron} works under coding {' or '.join(law.codings)}; got neuron.coding={coding}")
+        raise ConfigError(
+            f"neuron={neuron} works under coding {' or '.join(law.codings)}; got neuron.coding={coding}"
+        )
     mode, chunk, T = config.execution.mode, config.execution.chunk, config.T
     _one_of("execution.mode", mode, ("parallel", "stepwise", "collapsed"))
     cut = mode == "stepwise" or (chunk is not None and (T is None or chunk < T))
     if not law.causal and cut and mode != "collapsed" and T != 1:
-        raise ConfigError(f"neuron={neuron} needs all T steps at once; use execution=parallel or collapsed, not {mode}")
+        raise ConfigError(
+            f"neuron={neuron} needs all T steps at once; use execution=parallel or collapsed, not {mode}"
+        )
     if mode == "collapsed" and law.exact == "never":
         raise ConfigError(f"neuron={neuron} has no collapsed form; use execution=parallel or stepwise")
 
@@ -294,7 +304,9 @@ def instantiate(config: dict[str, Any], where: str, **arguments: Any) -> Any:
     settings = dict(config)
     target = settings.pop("_target_", None)
     if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        raise ConfigError(f"{where}._target_: {target!r} is not allowed; it must begin with {' or '.join(ALLOWED_TARGETS)}")
+        raise ConfigError(
+            f"{where}._target_: {target!r} is not allowed; it must begin with {' or '.join(ALLOWED_TARGETS)}"
+        )
     module, _, attribute = target.rpartition(".")
     try:
         found = getattr(import_module(module), attribute)

@@ -1,7 +1,8 @@
 """Errors that a user can act on.
 
-Everything that is the user's to mend (a config value, a file, a checkpoint) raises a subclass of :class:`SNNError`. The
-scripts print its message as one line and exit non-zero; every other exception is a defect and keeps its traceback.
+Everything that is the user's to mend (a config value, a file, a checkpoint) raises a subclass of
+:class:`SNNError`. The scripts print its message as one line and exit non-zero; every other exception is a
+defect and keeps its traceback.
 """
 
 from __future__ import annotations

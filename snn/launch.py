@@ -67,7 +67,12 @@ def _run(script: str, job: Job, config: DictConfig) -> float:
         again = f"; go on with: python {script}.py resume={folder}" if script == "train" else ""
         _fail(f"interrupted; what was done is in {folder}{again}", code=130)
     except (SNNError, OSError) as error:
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno not in (
+            errno.ENOSPC,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EDQUOT,
+        ):
             raise
         if settings.mode is RunMode.MULTIRUN:
             # The other jobs go on; the sweep's report names this one and makes the exit code non-zero.
@@ -116,14 +121,20 @@ def _choices(override: Override) -> list[Any]:
 
 def _check_choice(override: Override, groups: set[str], conf: Path) -> None:
     group = override.key_or_group
-    if group not in groups or override.is_delete() or (override.is_sweep_override() and not override.is_choice_sweep()):
+    if (
+        group not in groups
+        or override.is_delete()
+        or (override.is_sweep_override() and not override.is_choice_sweep())
+    ):
         return
     available = [p.stem for p in (conf / group).glob("*.yaml")]
     for choice in _choices(override):
         if choice is None:
             raise ConfigError(f"{group}: to use none of the choices write ~{group}")
         if str(choice) not in available:
-            raise ConfigError(f"{group}: unknown name {str(choice)!r}; {did_you_mean(str(choice), available)}")
+            raise ConfigError(
+                f"{group}: unknown name {str(choice)!r}; {did_you_mean(str(choice), available)}"
+            )
 
 
 def _check_keys(script: str, overrides: list[Override], groups: set[str], conf: Path) -> None:
@@ -163,5 +174,11 @@ def _check_key(config: DictConfig, key: str) -> None:
         if not OmegaConf.is_dict(node) or part not in node:
             place = ".".join(key.split(".")[:depth])
             known = [str(k) for k in node] if OmegaConf.is_dict(node) else []
-            raise ConfigError(f"unknown key {key!r}: {place or 'the config'} has no {part!r}; {did_you_mean(part, known)}")
-        node = OmegaConf.select(node, part, throw_on_missing=False) if not OmegaConf.is_missing(node, part) else None
+            raise ConfigError(
+                f"unknown key {key!r}: {place or 'the config'} has no {part!r}; {did_you_mean(part, known)}"
+            )
+        node = (
+            OmegaConf.select(node, part, throw_on_missing=False)
+            if not OmegaConf.is_missing(node, part)
+            else None
+        )

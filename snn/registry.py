@@ -1,7 +1,7 @@
 """Names for the things that configs and checkpoints choose.
 
-A registry maps a name to ``"module:attribute"`` and imports nothing until the name is used, so listing names is free and a
-checkpoint, which holds names only, can never run code of its own.
+A registry maps a name to ``"module:attribute"`` and imports nothing until the name is used, so listing names
+is free and a checkpoint, which holds names only, can never run code of its own.
 """
 
 from __future__ import annotations

@@ -37,5 +37,7 @@ def read_logits(output: Any) -> Tensor:
     if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
         output = output[0]
     if not isinstance(output, Tensor):
-        raise ConversionError(f"the model returned a {type(output).__name__}; expected a tensor or an output with logits")
+        raise ConversionError(
+            f"the model returned a {type(output).__name__}; expected a tensor or an output with logits"
+        )
     return output

@@ -1,7 +1,9 @@
-"""Checkpoints: ``model.safetensors`` for the numbers, ``model.yaml`` for names and arguments. Nothing pickled, no code.
+"""Checkpoints: ``model.safetensors`` for the numbers, ``model.yaml`` for names and arguments. Nothing
+pickled, no code.
 
-What is stored is the float, quantised or spiking network in the same way: architecture by registry name, the quantisers that were
-inserted, and the neuron if there is one. Loading looks the names up and refuses everything else.
+What is stored is the float, quantised or spiking network in the same way: architecture by registry name, the
+quantisers that were inserted, and the neuron if there is one. Loading looks the names up and refuses
+everything else.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def save_checkpoint(
         fresh.mkdir(parents=True)
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in inner.state_dict().items()}
         save_file(tensors, fresh / WEIGHTS)
-        (fresh / DESCRIPTION).write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), "utf-8")
+        (fresh / DESCRIPTION).write_text(
+            yaml.safe_dump(description, sort_keys=False, allow_unicode=True), "utf-8"
+        )
         if tokenizer is not None:
             tokenizer.save_pretrained(fresh)
         for path in fresh.iterdir():
@@ -80,12 +84,15 @@ def save_checkpoint(
     return folder
 
 
-def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_checkpoint(
+    folder: str | Path, device: str | torch.device = "cpu", spiking: bool = True
+) -> nn.Module:
     """The network as it was saved, in evaluation mode.
 
     Args:
         folder: A checkpoint folder, or a run's folder that holds ``checkpoint/``.
         device: Where to put it.
+        spiking: Whether a spiking network is wanted as such; otherwise the quantised one behind it.
 
     Raises:
         CheckpointError: Missing, truncated, of another format, or naming something unknown.
@@ -109,7 +116,7 @@ def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> n
         raise CheckpointError(f"{folder / WEIGHTS} does not fit {DESCRIPTION}: {_short(error)}") from error
     model.eval().to(device)
     neuron = description.get("neuron")
-    if neuron:
+    if neuron and spiking:
         try:
             return convert(model, **neuron)
         except (SNNError, TypeError) as error:
@@ -131,7 +138,9 @@ def describe(model: nn.Module) -> tuple[dict[str, Any], nn.Module]:
             neuron["order"] = first.order
     spec = getattr(inner, "spec", None)
     if spec is None:
-        raise CheckpointError("only a model made by snn.create_model (or by its config) can be saved: it has no .spec")
+        raise CheckpointError(
+            "only a model made by snn.create_model (or by its config) can be saved: it has no .spec"
+        )
     made = getattr(inner, "plan", None)
     steps = []
     for step in made.actions if made else []:
@@ -140,7 +149,13 @@ def describe(model: nn.Module) -> tuple[dict[str, Any], nn.Module]:
         steps.append({**entry, "options": _present_options(inner, step)})
     stage = "spiking" if neuron else "quantized" if steps else "float"
     model_entry = {"name": spec["name"], "args": dict(spec["args"])}
-    return {"format": FORMAT, "stage": stage, "model": model_entry, "quantizers": steps, "neuron": neuron}, inner
+    return {
+        "format": FORMAT,
+        "stage": stage,
+        "model": model_entry,
+        "quantizers": steps,
+        "neuron": neuron,
+    }, inner
 
 
 def _present_options(model: nn.Module, step: Step) -> dict[str, Any]:
@@ -173,7 +188,9 @@ def find_checkpoint(folder: str | Path) -> Path:
     if not folder.exists():
         raise CheckpointError(f"checkpoint={folder}: no such folder")
     inside = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    raise CheckpointError(f"checkpoint={folder}: no {DESCRIPTION} here or in checkpoint/; the folder holds: {inside}")
+    raise CheckpointError(
+        f"checkpoint={folder}: no {DESCRIPTION} here or in checkpoint/; the folder holds: {inside}"
+    )
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -204,7 +221,9 @@ def _refuse_targets(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if str(key).startswith("_") and str(key).endswith("_"):
-                raise CheckpointError(f"{where}: {key!r} is not allowed; checkpoints name registered things only")
+                raise CheckpointError(
+                    f"{where}: {key!r} is not allowed; checkpoints name registered things only"
+                )
             _refuse_targets(inner, where)
     elif isinstance(value, list):
         for inner in value:

@@ -41,7 +41,8 @@ def convert(
 
     Raises:
         ConfigError: An unknown neuron, argument or coding, or T < 1.
-        ConversionError: No quantiser, one without a threshold, one that the neuron is no twin of, or a model in training mode.
+        ConversionError: No quantiser, one without a threshold, one that the neuron is no twin of, or a model
+            in training mode.
     """
     kind = NEURONS.get(neuron)
     if T < 1:
@@ -52,10 +53,14 @@ def convert(
             raise ConfigError(f"neuron.{name}: {neuron} takes no such argument; {did_you_mean(name, known)}")
     coding = coding or kind.codings[0]
     if coding not in kind.codings:
-        raise ConfigError(f"neuron={neuron} works under coding {' or '.join(kind.codings)}; got neuron.coding={coding}")
+        raise ConfigError(
+            f"neuron={neuron} works under coding {' or '.join(kind.codings)}; got neuron.coding={coding}"
+        )
     found = quantizers(model)
     if not found:
-        raise ConversionError("the model has no quantiser, so there is nothing to convert: quantise it first (snn.quantize)")
+        raise ConversionError(
+            "the model has no quantiser, so there is nothing to convert: quantise it first (snn.quantize)"
+        )
     refuse_training_mode(model)
     made = {name: kind.from_quantizer(quantizer, **options) for name, quantizer in found.items()}
     spiking = copy.deepcopy(model)
@@ -91,8 +96,8 @@ def refuse_training_mode(model: nn.Module) -> None:
 def refuse_mixed_rows(model: nn.Module, batch: Mapping[str, Tensor]) -> None:
     """Raise unless each row of the output depends on that row of the input alone, and on nothing random.
 
-    The content of the first row is replaced by the last row's; every other row must keep its output bit for bit, because the
-    shapes, and so the arithmetic, are the same.
+    The content of the first row is replaced by the last row's; every other row must keep its output bit for
+    bit, because the shapes, and so the arithmetic, are the same.
 
     Args:
         model: A float or quantised network in evaluation mode.
@@ -109,7 +114,8 @@ def refuse_mixed_rows(model: nn.Module, batch: Mapping[str, Tensor]) -> None:
     before = call_model(model, inputs)
     if not torch.equal(before, call_model(model, inputs)):
         raise ConversionError(
-            "two forwards of the same batch differ: the model draws random numbers or keeps state, so it cannot be run over time"
+            "two forwards of the same batch differ: the model draws random numbers or keeps state, "
+            "so it cannot be run over time"
         )
     changed = {k: torch.cat([v[-1:], v[1:]]) for k, v in inputs.items()}
     if rows > 2 or any(v.is_floating_point() for v in inputs.values()):

@@ -26,8 +26,8 @@ class SpikingOutput:
     """What a run gives.
 
     Args:
-        logits: The read-out after each step, ``[T, B, C]``: the running mean or sum of what the last layer received. A
-            collapsed run has the last step alone, ``[1, B, C]``.
+        logits: The read-out after each step, ``[T, B, C]``: the running mean or sum of what the last layer
+            received. A collapsed run has the last step alone, ``[1, B, C]``.
         spikes: By layer; empty if nothing was recorded.
         steps: Steps that were computed: fewer than T if every count had settled.
     """
@@ -44,8 +44,8 @@ class SpikingNetwork(nn.Module):
         model: The converted model, in evaluation mode.
         T: Number of time steps.
         coding: ``mean`` or ``sum``; see :class:`snn.neurons.run.Run`.
-        execution: ``parallel``: all steps in one call; ``stepwise``: one step at a time, memory flat in T; ``collapsed``: the final
-            counts alone, at the cost of one step.
+        execution: ``parallel``: all steps in one call; ``stepwise``: one step at a time, memory flat in T;
+            ``collapsed``: the final counts alone, at the cost of one step.
         chunk: Steps per call, instead of what ``execution`` says.
 
     Raises:
@@ -125,7 +125,9 @@ class SpikingNetwork(nn.Module):
 
     def train(self, mode: bool = True) -> SpikingNetwork:
         if mode:
-            raise ConversionError("a spiking network runs in evaluation mode only; train the quantised network instead")
+            raise ConversionError(
+                "a spiking network runs in evaluation mode only; train the quantised network instead"
+            )
         return super().train(False)
 
     def _chunks(self, execution: str, chunk: int | None) -> Iterator[range]:
@@ -147,11 +149,13 @@ class SpikingNetwork(nn.Module):
         cut = self.T > 1 and (execution == "stepwise" or (chunk is not None and chunk < self.T))
         if cut and execution != "collapsed" and not self.causal:
             raise ConfigError(
-                f"neuron={first.name} needs all T steps at once, so execution=stepwise and execution.chunk < T cannot work; "
-                "use execution=parallel or collapsed"
+                f"neuron={first.name} needs all T steps at once, so execution=stepwise and execution.chunk < T "
+                "cannot work; use execution=parallel or collapsed"
             )
         if execution == "collapsed" and first.exact == "never":
-            raise ConfigError(f"neuron={first.name} has no collapsed form; use execution=parallel or stepwise")
+            raise ConfigError(
+                f"neuron={first.name} has no collapsed form; use execution=parallel or stepwise"
+            )
 
 
 class _Quiet:

@@ -86,12 +86,14 @@ def plan(
     Args:
         model: Any network.
         rules: Ordered rules; see :class:`snn.conversion.rules.Rule`.
-        defaults: The quantiser's ``name`` and arguments where a rule does not say; QCFS with 8 levels if not given.
+        defaults: The quantiser's ``name`` and arguments where a rule does not say; QCFS with 8 levels if not
+            given.
         where: Config key for error messages.
 
     Raises:
         ConfigError: A rule is malformed or matches nothing.
-        ConversionError: Nothing at all would be quantised, or one module would be quantised inside another that is replaced.
+        ConversionError: Nothing at all would be quantised, or one module would be quantised inside another
+            that is replaced.
     """
     parsed = parse_rules(rules, where)
     base = {"name": "qcfs", "levels": 8, **(defaults or {})}
@@ -133,4 +135,6 @@ def _refuse_nonsense(result: Plan, where: str) -> None:
     for step in result.actions:
         inside = [r for r in replaced if step.name.startswith(r + ".")]
         if inside:
-            raise ConfigError(f"{where}[{step.rule}]: {step.name} lies inside {inside[0]}, which is replaced as a whole")
+            raise ConfigError(
+                f"{where}[{step.rule}]: {step.name} lies inside {inside[0]}, which is replaced as a whole"
+            )

@@ -27,7 +27,8 @@ def quantize(
     where: str = "quantization.rules",
     **defaults: Any,
 ) -> nn.Module:
-    """A quantised copy of ``model``; its thresholds are still to be set (:func:`calibrate`) unless given as numbers.
+    """A quantised copy of ``model``; its thresholds are still to be set (:func:`calibrate`) unless given as
+    numbers.
 
     Args:
         model: A float network; it is not changed.
@@ -111,12 +112,15 @@ def calibrate(
             inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
             with valid_positions(inputs.get("attention_mask")):
                 call_model(model, inputs)
+        estimates = {}
         for name, quantizer in found.items():
             try:
-                estimate = estimate_threshold(quantizer, init, percentile)
+                estimates[name] = estimate_threshold(quantizer, init, percentile)
             except ConversionError as error:
                 raise ConversionError(f"{name}: {error}") from None
-            quantizer.set_threshold(quantizer.from_step(quantizer.step_for(estimate)))
+        # All or none: after an error the thresholds are what they were.
+        for name, estimate in estimates.items():
+            found[name].set_threshold(found[name].from_step(found[name].step_for(estimate)))
     finally:
         for quantizer in found.values():
             quantizer._samples = None

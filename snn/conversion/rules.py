@@ -1,7 +1,7 @@
 """Rules: which module, by name or type, or which call inside one, gets what.
 
-An ordered list; the first rule that matches a module wins. Rules about calls inside a module (``call:``) are a list of their
-own in this respect: they add to whatever happens to the module.
+An ordered list; the first rule that matches a module wins. Rules about calls inside a module (``call:``) are
+a list of their own in this respect: they add to whatever happens to the module.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ class Rule:
     """One rule.
 
     Args:
-        match: Exact dotted name, or a regex behind ``re:`` that must match the whole name; ``None``: any name.
+        match: Exact dotted name, or a regex behind ``re:`` that must match the whole name; ``None``: any
+            name.
         type: Class name of the module, such as ``ReLU``; ``None``: any type.
         call: Name of a function called in the module's forward, such as ``softmax``, whose result is meant.
-        do: ``replace`` the module, ``append`` to its output, ``prepend`` to its input, or ``keep`` it as it is.
+        do: ``replace`` the module, ``append`` to its output, ``prepend`` to its input, or ``keep`` it as it
+            is.
         by: Registered quantiser; ``None``: the one of the config.
         optional: Whether it is fine that nothing matches.
-        options: Arguments of the quantiser that differ from the config's (``signed``, ``levels``, ``axis``, ...).
+        options: Arguments of the quantiser that differ from the config's (``signed``, ``levels``, ``axis``,
+            ...).
     """
 
     match: str | None = None
@@ -53,7 +56,11 @@ class Rule:
         return name == self.match
 
     def __str__(self) -> str:
-        parts = [self.match, f"type={self.type}" if self.type else None, f"call={self.call}" if self.call else None]
+        parts = [
+            self.match,
+            f"type={self.type}" if self.type else None,
+            f"call={self.call}" if self.call else None,
+        ]
         return " ".join(p for p in parts if p)
 
 
@@ -86,7 +93,9 @@ def _check(rule: Rule, place: str) -> None:
         raise ConfigError(f"{place}: a call can only be appended to or kept; got do: {rule.do}")
     if rule.by is not None:
         if rule.by not in QUANTIZERS:
-            raise ConfigError(f"{place}.by: unknown quantiser {rule.by!r}; {did_you_mean(rule.by, QUANTIZERS.names())}")
+            raise ConfigError(
+                f"{place}.by: unknown quantiser {rule.by!r}; {did_you_mean(rule.by, QUANTIZERS.names())}"
+            )
         check_options(rule.options, rule.by, place)
     if rule.match is not None and rule.match.startswith("re:"):
         try:
@@ -97,7 +106,9 @@ def _check(rule: Rule, place: str) -> None:
 
 def check_options(options: Mapping[str, Any], by: str, place: str) -> None:
     """Refuse arguments that the quantiser called ``by`` does not take."""
-    known = {name for cls in QUANTIZERS.get(by).__mro__[:-1] if "__init__" in vars(cls) for name in accepted(cls)}
+    known = {
+        name for cls in QUANTIZERS.get(by).__mro__[:-1] if "__init__" in vars(cls) for name in accepted(cls)
+    }
     known -= {"arguments"}
     for name in options:
         if name not in known:
@@ -113,7 +124,9 @@ def unmatched(rules: Sequence[Rule], used: set[int], names: Sequence[str], where
     for index, rule in enumerate(rules):
         if index in used or rule.optional:
             continue
-        wanted = re.sub(r"\\.|[\^$*+?()\[\]{}|]", lambda m: "." if m[0] == "\\." else "", (rule.match or rule.type or ""))
+        wanted = re.sub(
+            r"\\.|[\^$*+?()\[\]{}|]", lambda m: "." if m[0] == "\\." else "", (rule.match or rule.type or "")
+        )
         near = difflib.get_close_matches(wanted.removeprefix("re:"), names, n=2, cutoff=0.3)
         hint = f"; nearest: {', '.join(near)}" if near else ""
         raise ConfigError(f'{where}[{index}]: "{rule}" matches no module{hint}')

@@ -1,7 +1,8 @@
 """Putting a module in place of another, behind it, before it, or behind a function call inside it.
 
-What is added becomes a child of the module that it serves (``query.quantizer_out``), called from a hook. So the names of
-everything else stay as they were: weights load, rules keep matching, and ``query`` is still a Linear for whoever asks.
+What is added becomes a child of the module that it serves (``query.quantizer_out``), called from a hook. So
+the names of everything else stay as they were: weights load, rules keep matching, and ``query`` is still a
+Linear for whoever asks.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def append_to_call(module: nn.Module, name: str, function: str, new: nn.Module) 
 
 def _add_child(module: nn.Module, name: str, child: str, new: nn.Module) -> None:
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
-        raise ConversionError(f"{name} is a {type(module).__name__}, which is never called: match what is inside it")
+        raise ConversionError(
+            f"{name} is a {type(module).__name__}, which is never called: match what is inside it"
+        )
     if child in module._modules:
         raise ConversionError(f"{name} already has a {child}")
     module.add_module(child, new)
@@ -69,7 +72,9 @@ def _apply_to_output(module: nn.Module, _args: Any, output: Any) -> Any:
 
 def _apply_to_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if not args or not isinstance(args[0], Tensor):
-        raise ConversionError(f"{type(module).__name__} takes no tensor as its first argument: nothing to prepend to")
+        raise ConversionError(
+            f"{type(module).__name__} takes no tensor as its first argument: nothing to prepend to"
+        )
     quantizer = module._modules[IN]
     assert quantizer is not None
     return (quantizer(args[0]), *args[1:])

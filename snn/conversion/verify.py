@@ -1,9 +1,10 @@
 """Proof that a spiking network is its quantised one: layer by layer, code by code.
 
-In exact arithmetic the two are equal by construction. In floating point a code may differ where a value lies within rounding of
-the border between two levels (a *tie*): the two networks multiply matrices of different heights, so the last bit of a product
-may differ. A tie in one layer moves its successors' inputs, whose codes may then differ too (*carried*). Every differing code is
-shown to be one or the other; one that is neither is a defect and fails.
+In exact arithmetic the two are equal by construction. In floating point a code may differ where a value lies
+within rounding of the border between two levels (a *tie*): the two networks multiply matrices of different
+heights, so the last bit of a product may differ. A tie in one layer moves its successors' inputs, whose codes
+may then differ too (*carried*). Every differing code is shown to be one or the other; one that is neither is
+a defect and fails.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from snn.errors import ConversionError
 from snn.functional.padding import valid_positions
 from snn.neurons.run import Event, Run
 
-#: Rounding that two orders of summation may leave, in units of the last place of the largest input of a layer.
+#: Rounding that two orders of summation may leave, in units of the last place of the largest input of a
+#: layer.
 ROUNDING_ULPS = 256
 
 
@@ -37,7 +39,8 @@ class LayerError:
         elements: Values compared.
         differing: Values whose code differs.
         ties: Of these, those whose inputs agree within rounding and straddle a border between two levels.
-        carried: Of these, those whose inputs differ by more than rounding, because an earlier layer's code does.
+        carried: Of these, those whose inputs differ by more than rounding, because an earlier layer's code
+            does.
         margin: Largest distance of a tie from its border, in levels.
         max_error: Largest absolute difference.
         mean_error: Mean absolute difference.
@@ -124,12 +127,22 @@ class Report:
             return f"every one of {self.elements:,} codes equal ({self.dtype}); {same}"
         return (
             f"{self.ties:,} ties within rounding among {self.elements:,} codes ({self.dtype}), and "
-            f"{self.differing - self.ties:,} that follow from them; logits differ by at most {self.logits_max_error:.2g}; {same}"
+            f"{self.differing - self.ties:,} that follow from them; "
+            f"logits differ by at most {self.logits_max_error:.2g}; {same}"
         )
 
     def to_markdown(self) -> str:
         """The table, layer by layer."""
-        columns = ["layer", "codes", "differing", "ties", "carried", "largest margin", "max error", "mean error"]
+        columns = [
+            "layer",
+            "codes",
+            "differing",
+            "ties",
+            "carried",
+            "largest margin",
+            "max error",
+            "mean error",
+        ]
         lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
         for x in self.layers:
             lines.append(
@@ -185,10 +198,12 @@ def verify(
         network: Its spiking network; it runs in parallel over time whatever its execution.
         batches: Model inputs; ``labels`` are ignored.
         dtype: Compare copies in this precision, such as ``torch.float64``, in which no tie is to be expected.
-        tolerance: Largest logit error where no code differs; by default 1e-9 in float64 and 1e-4 otherwise, times the largest logit.
+        tolerance: Largest logit error where no code differs; by default 1e-9 in float64 and 1e-4 otherwise,
+            times the largest logit.
 
     Raises:
-        ConversionError: Rows of a batch are mixed, the layers of the two do not correspond, or there is no batch.
+        ConversionError: Rows of a batch are mixed, the layers of the two do not correspond, or there is no
+            batch.
     """
     if dtype is not None:
         model, network = copy.deepcopy(model).to(dtype), copy.deepcopy(network).to(dtype)
@@ -225,10 +240,14 @@ def verify(
 def _cast(inputs: dict[str, Any], dtype: torch.dtype | None) -> dict[str, Any]:
     if dtype is None:
         return inputs
-    return {k: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()}
+    return {
+        k: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in inputs.items()
+    }
 
 
-def _capture(model: nn.Module, inputs: dict[str, Any]) -> tuple[dict[tuple[str, int], tuple[Tensor, Tensor]], Tensor]:
+def _capture(
+    model: nn.Module, inputs: dict[str, Any]
+) -> tuple[dict[tuple[str, int], tuple[Tensor, Tensor]], Tensor]:
     """Input and output of every quantiser, by name and number of the call, in order of execution."""
     captured: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
     calls: dict[str, int] = {}
@@ -262,7 +281,9 @@ class _Comparison:
     def __call__(self, run: Run, event: Event) -> None:
         name = self.names[event.neuron]
         if (name, event.call) not in self.captured:
-            raise ConversionError(f"{name} is not in the quantised network: these two networks do not belong together")
+            raise ConversionError(
+                f"{name} is not in the quantised network: these two networks do not belong together"
+            )
         wanted_input, wanted = self.captured.pop((name, event.call))
         label = name if event.call == 0 else f"{name}#{event.call}"
         layer = self.layers.setdefault(label, LayerError(label))
@@ -295,4 +316,6 @@ class _Comparison:
 
     def refuse_missing(self) -> None:
         if self.captured:
-            raise ConversionError(f"{next(iter(self.captured))[0]} has no neuron: these two networks do not belong together")
+            raise ConversionError(
+                f"{next(iter(self.captured))[0]} has no neuron: these two networks do not belong together"
+            )

@@ -3,4 +3,13 @@
 from snn.functional.fire import integrate_fire, parallel_fire, place_spikes, st_bif
 from snn.functional.quantize import codes, lsq, qcfs, uniform_quantize
 
-__all__ = ["codes", "integrate_fire", "lsq", "parallel_fire", "place_spikes", "qcfs", "st_bif", "uniform_quantize"]
+__all__ = [
+    "codes",
+    "integrate_fire",
+    "lsq",
+    "parallel_fire",
+    "place_spikes",
+    "qcfs",
+    "st_bif",
+    "uniform_quantize",
+]

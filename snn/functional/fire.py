@@ -1,7 +1,7 @@
 """Neurons in increments: input current per step to spikes per step.
 
-These are the textbook forms. The network simulation works on running sums instead (``snn.neurons``); tests prove that both
-emit the same spikes.
+These are the textbook forms. The network simulation works on running sums instead (``snn.neurons``); tests
+prove that both emit the same spikes.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def parallel_fire(
 ) -> Tensor:
     """Emit all spikes of a window at once from the mean current.
 
-    The count is ``k = clip(floor(sum_t (current[t] + shift) / threshold + initial), 0, T)``, so the time mean of the output is
-    the QCFS of the mean current with T levels. Not causal: a spike at step t may depend on later input.
+    The count is ``k = clip(floor(sum_t (current[t] + shift) / threshold + initial), 0, T)``, so the time mean
+    of the output is the QCFS of the mean current with T levels. Not causal: a spike at step t may depend on
+    later input.
 
     Args:
         current: Input per step, in units of membrane potential.
@@ -94,8 +95,8 @@ def integrate_fire(
 ) -> tuple[Tensor, Tensor]:
     """Integrate and fire with soft reset: at most one spike per step.
 
-    ``v += current[t]``; a spike of height ``threshold`` when ``v >= threshold``, then ``v -= spike``. The signed form also
-    emits a negative spike when ``v < 0``.
+    ``v += current[t]``; a spike of height ``threshold`` when ``v >= threshold``, then ``v -= spike``. The
+    signed form also emits a negative spike when ``v < 0``.
 
     Args:
         current: Input per step.
@@ -130,9 +131,9 @@ def integrate_fire(
 def st_bif(current: Tensor, threshold: Tensor, qmin: int, qmax: int) -> Tensor:
     """Bipolar integrate and fire with a spike tracer.
 
-    With membrane q (in thresholds, 1/2 at the start) and tracer a: ``q += current[t]/threshold``; +1 when ``q >= 1`` and
-    ``a < qmax``; -1 when ``q < 0`` and ``a > qmin``; then ``a += spike`` and ``q -= spike``. Once settled, the sum of the spikes is
-    the LSQ code of the sum of the input.
+    With membrane q (in thresholds, 1/2 at the start) and tracer a: ``q += current[t]/threshold``; +1 when ``q
+    >= 1`` and ``a < qmax``; -1 when ``q < 0`` and ``a > qmin``; then ``a += spike`` and ``q -= spike``. Once
+    settled, the sum of the spikes is the LSQ code of the sum of the input.
 
     Shape:
         ``[T, B, ...]`` to ``[T, B, ...]`` with values in {-threshold, 0, threshold}.

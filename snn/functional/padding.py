@@ -1,6 +1,7 @@
 """Which positions of a batch are real: padding counts in no threshold and in no spike rate.
 
-The mask travels beside the network, in a context, because third-party modules between two of ours would not carry it.
+The mask travels beside the network, in a context, because third-party modules between two of ours would not
+carry it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def valid_positions(mask: Tensor | None) -> Iterator[None]:
 def current_mask(x: Tensor) -> Tensor | None:
     """The mask in force, shaped to broadcast over ``x``, or ``None`` if every element of ``x`` is real.
 
-    Tokens are looked for where transformers put them: axis 1 of ``[B, S, D]``, axis 2 of ``[B, heads, S, ...]``. A tensor
-    without a token axis, such as a pooled ``[B, D]``, is all real.
+    Tokens are looked for where transformers put them: axis 1 of ``[B, S, D]``, axis 2 of ``[B, heads, S,
+    ...]``. A tensor without a token axis, such as a pooled ``[B, D]``, is all real.
 
     Shape:
         ``[B, S, 1]`` or ``[B, 1, S, 1]``.

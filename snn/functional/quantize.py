@@ -1,8 +1,8 @@
 """Uniform quantisers with a straight-through gradient.
 
-QCFS and LSQ are one function seen twice: codes ``c = clip(floor(x/step + 1/2), qmin, qmax)``, output ``c * step``. QCFS learns
-the threshold ``step * levels``; LSQ learns the step itself, with a scaled gradient. Rounding is to nearest, ties upwards, which
-is what a neuron does whose membrane starts at half its threshold.
+QCFS and LSQ are one function seen twice: codes ``c = clip(floor(x/step + 1/2), qmin, qmax)``, output ``c *
+step``. QCFS learns the threshold ``step * levels``; LSQ learns the step itself, with a scaled gradient.
+Rounding is to nearest, ties upwards, which is what a neuron does whose membrane starts at half its threshold.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
 class _UniformQuantize(torch.autograd.Function):
     """Saves the input alone; autograd through the same formula would keep the rounded tensor beside it.
 
-    The gradient window is written out, closed at both ends on the rounded value, because the gradient of ``torch.clamp`` at
-    its bounds differs between torch versions.
+    The gradient window is written out, closed at both ends on the rounded value, because the gradient of
+    ``torch.clamp`` at its bounds differs between torch versions.
     """
 
     @staticmethod
@@ -70,10 +70,12 @@ def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
 
 
 def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:
-    """Quantisation by clip, floor and shift: the mean output of an integrate-and-fire neuron over ``levels`` steps.
+    """Quantisation by clip, floor and shift: the mean output of an integrate-and-fire neuron over ``levels``
+    steps.
 
-    ``y = threshold * clip(floor(x * levels/threshold + 1/2), 0, levels) / levels``; the signed form clips at ``-levels``.
-    The gradient passes where the rounded value lies in the closed range, that is for ``x`` within half a level of it.
+    ``y = threshold * clip(floor(x * levels/threshold + 1/2), 0, levels) / levels``; the signed form clips at
+    ``-levels``. The gradient passes where the rounded value lies in the closed range, that is for ``x``
+    within half a level of it.
 
     Args:
         x: Input.
@@ -96,7 +98,9 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Ten
     """
     if levels < 1:
         raise ValueError(f"levels must be at least 1; got {levels}")
-    return uniform_quantize(x, torch.as_tensor(threshold, dtype=x.dtype) / levels, -levels if signed else 0, levels)
+    return uniform_quantize(
+        x, torch.as_tensor(threshold, dtype=x.dtype) / levels, -levels if signed else 0, levels
+    )
 
 
 class _ScaleGradient(torch.autograd.Function):

@@ -32,6 +32,7 @@ class ModelConfig:
             name.
         num_classes: Width of the classifier; null for the number of classes of the data set.
         rename: How keys of the weights file are to be read, where its names are not ours.
+        places: Coverage → rules that say where quantisers go in this model; see ``quantization.coverage``.
         args: Sizes and options of this model; null stands for what the weights say, or else for the default.
     """
 
@@ -40,4 +41,5 @@ class ModelConfig:
     tokenizer: Optional[str] = None  # noqa: UP045
     num_classes: Optional[int] = None  # noqa: UP045
     rename: list[RenameRule] = field(default_factory=list)
+    places: dict[str, Any] = field(default_factory=dict)
     args: dict[str, Any] = field(default_factory=dict)

@@ -1,8 +1,9 @@
 """A neuron is a map from a charge trajectory to a spike-count trajectory.
 
-Let ``C_t`` be the charge that has arrived by step t and ``N_t`` the signed number of spikes emitted by step t. Signals between
-modules are aggregates ``A_t``: running means (``A_t = C_t/t``) or running sums (``A_t = C_t``), so that every module between two
-neurons is the ordinary one. A subclass says how ``N`` follows from ``C``; nothing else.
+Let ``C_t`` be the charge that has arrived by step t and ``N_t`` the signed number of spikes emitted by step
+t. Signals between modules are aggregates ``A_t``: running means (``A_t = C_t/t``) or running sums (``A_t =
+C_t``), so that every module between two neurons is the ordinary one. A subclass says how ``N`` follows from
+``C``; nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Neuron(nn.Module):
     Args:
         threshold: Charge of one spike, > 0; ``[C]`` per channel or ``[1]``.
         axis: Axis of the channels; ``None``: 1 for ``[B, C, H, W]``, -1 otherwise.
-        qmin: Least count, or whether negative spikes are possible (< 0) where the number of steps is the bound.
+        qmin: Least count, or whether negative spikes are possible (< 0) where the number of steps is the
+            bound.
         qmax: Greatest count, likewise.
     """
 
@@ -36,7 +38,8 @@ class Neuron(nn.Module):
     codings: ClassVar[tuple[str, ...]]
     #: Whether spikes depend on the past alone, so that a run may be cut into chunks of time.
     causal: ClassVar[bool]
-    #: Whether the aggregate at T equals the quantiser: ``always``, ``settled`` (once no count changes), or ``never``.
+    #: Whether the aggregate at T equals the quantiser: ``always``, ``settled`` (once no count changes), or
+    #: ``never``.
     exact: ClassVar[str]
 
     threshold: Tensor
@@ -54,7 +57,9 @@ class Neuron(nn.Module):
                 f"neuron={cls.name} needs quantization={' or '.join(cls.twins)}; got {quantizer.name}"
             )
         if not quantizer.calibrated:
-            raise ConversionError(f"a {quantizer.name} quantiser has no threshold yet: calibrate first (snn.calibrate)")
+            raise ConversionError(
+                f"a {quantizer.name} quantiser has no threshold yet: calibrate first (snn.calibrate)"
+            )
         return cls(quantizer.positive_threshold(), quantizer.axis, *quantizer.bounds, **options)
 
     @property

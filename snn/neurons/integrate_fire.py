@@ -12,9 +12,11 @@ from snn.neurons.run import Run
 
 
 class IntegrateFire(Neuron):
-    """``N_t = N_{t-1} + [1/2 + C_t/threshold - N_{t-1} >= 1]``; the signed form also takes one back when that is below 0.
+    """``N_t = N_{t-1} + [1/2 + C_t/threshold - N_{t-1} >= 1]``; the signed form also takes one back when that
+    is below 0.
 
-    Causal. Equals QCFS at T when its input is constant over time; else the difference is the unevenness error.
+    Causal. Equals QCFS at T when its input is constant over time; else the difference is the unevenness
+    error.
 
     Reference:
         Bu et al., ICLR 2022.

@@ -14,7 +14,8 @@ from snn.neurons.run import Run
 
 
 class ParaInf(Neuron):
-    """``k = clip(floor(C_T/threshold + 1/2), 0 or -T, T)`` spikes, placed early, late or evenly over the T steps.
+    """``k = clip(floor(C_T/threshold + 1/2), 0 or -T, T)`` spikes, placed early, late or evenly over the T
+    steps.
 
     Equals QCFS with T levels exactly, at t = T. Not causal: k depends on the charge of the whole window.
 

@@ -36,8 +36,8 @@ class LayerSpikes:
 class SpikeRecorder:
     """Observer of a run that counts every layer's spikes.
 
-    Nothing is recorded for a causal neuron in a collapsed run: its final count does not tell how many spikes came and were
-    taken back.
+    Nothing is recorded for a causal neuron in a collapsed run: its final count does not tell how many spikes
+    came and were taken back.
     """
 
     def __init__(self, names: dict[nn.Module, str]):
@@ -68,7 +68,9 @@ class SpikeRecorder:
         """Spikes of the whole run by layer name; further calls of one module are called ``name#1`` and so on."""
         return {
             name: LayerSpikes(
-                torch.cat([p.positive for p in parts]), torch.cat([p.negative for p in parts]), parts[0].neurons
+                torch.cat([p.positive for p in parts]),
+                torch.cat([p.negative for p in parts]),
+                parts[0].neurons,
             )
             for name, parts in self._parts.items()
         }

@@ -1,8 +1,9 @@
-"""One run of a spiking network over time: which steps are being computed, and what neurons remember between chunks.
+"""One run of a spiking network over time: which steps are being computed, and what neurons remember between
+chunks.
 
-State lives here, not in the modules: a neuron asks for the run in force, which the network opens at the start of a forward and
-drops at its end. So state is always fresh, never saved, never copied, and never shared between two networks; a module that
-is used twice in one forward has two trajectories.
+State lives here, not in the modules: a neuron asks for the run in force, which the network opens at the start
+of a forward and drops at its end. So state is always fresh, never saved, never copied, and never shared
+between two networks; a module that is used twice in one forward has two trajectories.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 from snn.errors import ConversionError
 
 _current: ContextVar[Run | None] = ContextVar("run", default=None)
-
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Run:
 
     Args:
         T: Number of time steps.
-        coding: ``mean``: the input is given at every step, signals are running means; ``sum``: the input is given at the first
-            step, signals are running sums.
+        coding: ``mean``: the input is given at every step, signals are running means; ``sum``: the input is
+            given at the first step, signals are running sums.
         times: The steps of the present chunk, 1-based.
         collapsed: Compute the final counts alone, from the final aggregate.
         observers: Told of every neuron's counts.
@@ -83,7 +83,8 @@ class Run:
         return call
 
     def unit(self, threshold: Tensor, dims: int) -> Tensor:
-        """What one spike is worth in the aggregate at each step of the chunk: ``[t, 1, ...]`` by the shape of ``threshold``.
+        """What one spike is worth in the aggregate at each step of the chunk: ``[t, 1, ...]`` by the shape of
+        ``threshold``.
 
         ``threshold`` under ``sum``, ``threshold/t`` under ``mean``.
 
@@ -117,5 +118,7 @@ def current_run() -> Run:
     """
     run = _current.get()
     if run is None:
-        raise ConversionError("a spiking neuron works only inside a SpikingNetwork: call the network, not its parts")
+        raise ConversionError(
+            "a spiking neuron works only inside a SpikingNetwork: call the network, not its parts"
+        )
     return run

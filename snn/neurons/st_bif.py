@@ -12,7 +12,8 @@ from snn.neurons.run import Run
 
 
 class STBIF(Neuron):
-    """``u = 1/2 + C_t/threshold - N_{t-1}``; ``N_t = N_{t-1} + [u >= 1][N_{t-1} < qmax] - [u < 0][N_{t-1} > qmin]``.
+    """``u = 1/2 + C_t/threshold - N_{t-1}``; ``N_t = N_{t-1} + [u >= 1][N_{t-1} < qmax] - [u < 0][N_{t-1} >
+    qmin]``.
 
     Causal. Once settled, ``N`` is the LSQ code of the charge, whatever the order in which it came.
 

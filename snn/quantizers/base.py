@@ -18,8 +18,9 @@ _SMALLEST = 1e-8
 class Quantizer(nn.Module):
     """Base of the quantisers.
 
-    The trainable ``threshold`` is empty until it is set from data (:func:`snn.calibrate`) or from a number. Its magnitude is
-    what counts, so an optimiser cannot make it negative; the effective value is :meth:`positive_threshold`.
+    The trainable ``threshold`` is empty until it is set from data (:func:`snn.calibrate`) or from a number.
+    Its magnitude is what counts, so an optimiser cannot make it negative; the effective value is
+    :meth:`positive_threshold`.
 
     Args:
         levels: Number of levels; what it means for the codes is the subclass's business.
@@ -47,7 +48,9 @@ class Quantizer(nn.Module):
         if levels < 1:
             raise ConfigError(f"quantization.levels must be at least 1; got {levels}")
         if granularity not in GRANULARITIES:
-            raise ConfigError(f"quantization.granularity must be one of {', '.join(GRANULARITIES)}; got {granularity!r}")
+            raise ConfigError(
+                f"quantization.granularity must be one of {', '.join(GRANULARITIES)}; got {granularity!r}"
+            )
         if threshold is not None and not threshold > 0:
             raise ConfigError(f"quantization.threshold must be positive; got {threshold}")
         self.levels, self.signed, self.granularity, self.axis = int(levels), bool(signed), granularity, axis
@@ -92,10 +95,16 @@ class Quantizer(nn.Module):
         value = value.detach().reshape(-1).to(dtype=torch.get_default_dtype())
         if not bool((value > 0).all() and value.isfinite().all()):
             raise ConversionError("a threshold must be positive and finite")
-        self.threshold = nn.Parameter(value.to(self.threshold.device), requires_grad=self.threshold.requires_grad)
+        self.threshold = nn.Parameter(
+            value.to(self.threshold.device), requires_grad=self.threshold.requires_grad
+        )
 
     def observe(self, rows_per_batch: int) -> None:
-        """Pass inputs through unchanged and keep up to so many rows of each batch, until :meth:`set_threshold`."""
+        """Keep up to so many rows of each batch, and pass inputs on unquantised, until :meth:`set_threshold`.
+
+        Passed on is what infinitely many levels would give: the input itself, or its positive part where codes
+        cannot be negative. So an unsigned quantiser that replaces a ReLU is a ReLU while it observes.
+        """
         self._samples, self._rows_per_batch = [], rows_per_batch
 
     @property
@@ -126,9 +135,11 @@ class Quantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self._samples is not None:
             self._keep(x)
-            return x
+            return x if self.signed else x.clamp_min(0)
         if not self.calibrated:
-            raise ConversionError(f"a {self.name} quantiser has no threshold yet: calibrate first (snn.calibrate)")
+            raise ConversionError(
+                f"a {self.name} quantiser has no threshold yet: calibrate first (snn.calibrate)"
+            )
         if x.dtype in (torch.bfloat16, torch.float16):
             return self.quantize(x.float())
         return self.quantize(x)
@@ -143,7 +154,12 @@ class Quantizer(nn.Module):
 
     def arguments(self) -> dict[str, Any]:
         """Arguments that rebuild this quantiser, for checkpoints; plain YAML types."""
-        return {"levels": self.levels, "signed": self.signed, "granularity": self.granularity, "axis": self.axis}
+        return {
+            "levels": self.levels,
+            "signed": self.signed,
+            "granularity": self.granularity,
+            "axis": self.axis,
+        }
 
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.arguments().items())

@@ -25,7 +25,9 @@ class LSQ(Quantizer):
     def __init__(self, levels: int = 16, **arguments: Any):
         super().__init__(levels, **arguments)
         if self.bounds[1] < 1:
-            raise ConfigError(f"quantization.levels={levels} leaves no positive code for a {self._sign} LSQ quantiser")
+            raise ConfigError(
+                f"quantization.levels={levels} leaves no positive code for a {self._sign} LSQ quantiser"
+            )
 
     @property
     def _sign(self) -> str:

@@ -11,7 +11,8 @@ from snn.quantizers.base import Quantizer
 
 
 class QCFS(Quantizer):
-    """``threshold * clip(floor(x * L/threshold + 1/2), 0 or -L, L) / L`` with a trainable threshold; L is ``levels``.
+    """``threshold * clip(floor(x * L/threshold + 1/2), 0 or -L, L) / L`` with a trainable threshold; L is
+    ``levels``.
 
     Reference:
         Bu et al., ICLR 2022; Hao et al., ICML 2025.
@@ -25,8 +26,9 @@ class QCFS(Quantizer):
 
     def step_size(self, x: Tensor) -> Tensor:
         threshold = self.aligned(self.positive_threshold(), x)
-        # A tensor divisor: dividing by a Python number multiplies by its reciprocal on some devices, and the last bit of the
-        # step decides ties, which the neuron (threshold/t at t = levels) must decide in the same way.
+        # A tensor divisor: dividing by a Python number multiplies by its reciprocal on some devices, and the
+        # last bit of the step decides ties, which the neuron (threshold/t at t = levels) must decide in the
+        # same way.
         return threshold / threshold.new_full((), self.levels)
 
     def from_step(self, step: Tensor) -> Tensor:

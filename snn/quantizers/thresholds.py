@@ -16,12 +16,14 @@ _COARSE, _FINE = 40, 12
 def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: float = 99.9) -> Tensor:
     """Largest represented value, per channel, that suits what the quantiser has observed.
 
-    A channel that never spoke takes the median of the others, so that it stays silent on noise and is no division by zero.
+    A channel that never spoke takes the median of the others, so that it stays silent on noise and is no
+    division by zero.
 
     Args:
         quantizer: A quantiser that has observed data.
-        method: ``max``; ``percentile`` of the magnitude; or ``mse``: least squared error, searched over 40 thresholds between
-            a fortieth of the maximum and the maximum, then over 12 between the best one's neighbours.
+        method: ``max``; ``percentile`` of the magnitude; or ``mse``: least squared error, searched over 40
+            thresholds between a fortieth of the maximum and the maximum, then over 12 between the best one's
+            neighbours.
         percentile: For ``percentile``, in (0, 100].
 
     Shape:
@@ -33,7 +35,9 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     """
     rows = quantizer.take_samples()
     if rows.numel() == 0:
-        raise ConversionError("a quantiser saw no data while thresholds were set: is its module used by the model?")
+        raise ConversionError(
+            "a quantiser saw no data while thresholds were set: is its module used by the model?"
+        )
     if not bool(rows.isfinite().all()):
         raise ConversionError("activations are not finite while thresholds were set")
     magnitude = rows.abs() if quantizer.signed else rows.clamp_min(0)

@@ -8,6 +8,7 @@ hydra:
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ class SweepReport(Callback):
 
     def __init__(self) -> None:
         self._sweep_dir: str | None = None
+        self._elsewhere: list[str] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._sweep_dir = str(Path(config.hydra.sweep.dir).absolute())
+        self._sweep_dir = os.path.abspath(config.hydra.sweep.dir)
         atexit.register(self._report)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -49,14 +51,19 @@ class SweepReport(Callback):
         error = job_return._return_value  # `return_value` would raise it
         if job_return.status.name == "FAILED":
             record_failure(config.hydra.runtime.output_dir, error)
+        folder = Path(config.hydra.runtime.output_dir)
+        if self._sweep_dir is not None and not folder.is_relative_to(self._sweep_dir):
+            self._elsewhere.append(str(folder))
 
     def _report(self) -> list[Job]:
         sweep_dir, self._sweep_dir = self._sweep_dir, None
         if sweep_dir is None:
             return []
+        if self._elsewhere:
+            listed = "".join(f"\n  {path}" for path in self._elsewhere)
+            _say(f"\nNot in the report, because hydra.sweep.dir depends on what is swept:{listed}\n")
         if not any(Path(sweep_dir).rglob(".hydra/overrides.yaml")):
-            why = "either none has begun, or hydra.sweep.dir depends on what is swept"
-            _say(f"\nNo report: {sweep_dir} holds no job; {why}.\n")
+            _say(f"\nNo report: {sweep_dir} holds no job.\n")
             return []
         report = write_sweep_report(sweep_dir)
         _say(f"\n{report.text}\n\nReport: {report.path}\n")

@@ -96,7 +96,8 @@ def test_recorded_maximum_of_a_dead_channel_is_not_a_threshold() -> None:
     quantizer = QCFS(levels=4)
     quantizer.observe(10_000)
     for batch in ("b0", "b1", "b2"):
-        assert torch.equal(quantizer(data[f"{batch}_x"]), data[f"{batch}_x"])
+        # Like the reference, a ReLU while it records.
+        close(quantizer(data[f"{batch}_x"])[:, :2], data[f"{batch}_y"][:, :2])
     threshold = estimate_threshold(quantizer, "max")
     reference = data["b2_up"].flatten()
     close(threshold[:2], reference[:2])

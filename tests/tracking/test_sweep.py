@@ -181,8 +181,14 @@ def test_a_failure_that_was_not_raised_makes_the_exit_code_1_too(tmp_path):
 
 def test_jobs_that_went_elsewhere_are_said_to_be_missing(tmp_path):
     done = run_app(tmp_path, "T=1,2", "hydra.sweep.dir=sweep_${T}")
-    assert "No report: " in done.stdout
-    assert "hydra.sweep.dir depends on what is swept" in done.stdout
+    told = "Not in the report, because hydra.sweep.dir depends on what is swept:"
+    assert f"{told}\n  {tmp_path / 'sweep_2' / '1'}\n" in done.stdout
+    assert "1 job: 1 finished" in done.stdout
+
+
+def test_a_sweep_without_a_job_to_read_says_so(tmp_path):
+    done = run_app(tmp_path, "T=1", "hydra.output_subdir=null")
+    assert "holds no job" in done.stdout
 
 
 def test_an_interrupted_sweep_reports_what_was_done(tmp_path):

@@ -1,0 +1,70 @@
+"""What ``convert.py`` and ``evaluate.py`` do with a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from snn.config import Config
+from snn.conversion.checkpoint import save_checkpoint
+from snn.conversion.quantize import quantizers
+from snn.errors import ConversionError
+from snn.evaluation.build import at_levels, calibrated, convert_and_verify, load_parent, print_plan, quantized
+from snn.evaluation.session import Session, open_session
+
+
+def convert_checkpoint(config: Config, folder: Path) -> float:
+    """Convert a trained network, verify it and write the spiking checkpoint.
+
+    Returns:
+        Largest difference of the logits at T that verification found; 0 if it was switched off.
+    """
+    with open_session(config, folder, "convert") as session:
+        model = load_parent(session)
+        if config.plan:
+            print_plan(session, model)
+            return 0.0
+        network = convert_and_verify(session, *_network_for(session, model))
+        save_checkpoint(
+            network,
+            folder / "checkpoint",
+            tokenizer=session.tokenizer,
+            labels=session.data.label_names,
+            about=session.about(),
+        )
+        return float(session.summary.get("verification", {}).get("max_error", 0.0))
+
+
+def evaluate_checkpoint(config: Config, folder: Path) -> float:
+    """Measure a trained network at T steps, the quantised one of T levels beside it.
+
+    Returns:
+        Accuracy of the spiking network.
+    """
+    with open_session(config, folder, "evaluate") as session:
+        model = load_parent(session)
+        model, T = _network_for(session, model)
+        split = config.evaluation.split
+        session.summary["split"] = split
+        ann = session.measure("quantized", model, split) if config.evaluation.ann else None
+        if ann is not None:
+            session.summary["results"] = {"quantized": ann.to_dict()}
+        network = convert_and_verify(session, model, T)
+        found = session.measure("spiking", network, split)
+        session.record_spiking(found, ann)
+        return found.accuracy
+
+
+def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | None]:
+    """The quantised network to convert, and T: as asked, or as the checkpoint was converted."""
+    T = session.config.T or session.parent_neuron.get("T")
+    if not quantizers(model):
+        if session.config.model.name == "from_checkpoint" and session.config.quantization.rules is None:
+            raise ConversionError(
+                f"checkpoint={session.config.checkpoint} holds a float network without quantisers: name its places with "
+                "model=NAME (of the same architecture) or quantization.rules"
+            )
+        session.config.quantization.levels = T or session.config.quantization.levels
+        model = calibrated(session, quantized(session, model))
+    return (at_levels(session, model, T) if T else model), T

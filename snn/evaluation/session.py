@@ -1,0 +1,226 @@
+"""What every script does around its work: seed, device, data, trackers, lineage, summary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from snn.config import Config
+from snn.data.data import Data
+from snn.data.load import load_dataset
+from snn.data.schema import DatasetConfig
+from snn.errors import ConfigError
+from snn.evaluation.evaluate import Measurement, evaluate
+from snn.tracking.tracker import Trackers, create_trackers
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One run of a script.
+
+    Args:
+        config: The checked config.
+        folder: The run's folder.
+        trackers: Open trackers; their ``summary`` becomes ``summary.json``.
+    """
+
+    def __init__(self, config: Config, folder: Path, trackers: Trackers):
+        self.config, self.folder, self.trackers = config, folder, trackers
+        self.tokenizer: Any = None
+        self.dataset = config.dataset
+        #: How the checkpoint was converted, if there is one and it was.
+        self.parent_neuron: dict[str, Any] = {}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.trackers.summary
+
+    @cached_property
+    def device(self) -> torch.device:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        # A sweep runs its jobs in one process, and the state is a singleton.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return Accelerator(cpu=self.config.device == "cpu").device
+
+    @cached_property
+    def data(self) -> Data:
+        with self.timed("data"):
+            data = load_dataset(
+                self.dataset,
+                seed=self.config.seed,
+                cache_dir=self.config.paths.cache,
+                tokenizer=self.tokenizer,
+            )
+        log.info("%s: %s", self.dataset.name, data.source)
+        self.summary["dataset"] = self.dataset.name
+        self.summary["source"] = data.source
+        self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
+        return data
+
+    def batches(self, split: str, size: int | None = None, **options: Any) -> Any:
+        """A loader over a split in a fixed order, similar lengths together."""
+        training = self.config.training
+        options = {"bucket": training.bucket, "workers": training.workers, **options}
+        return self.data.loader(split, size or training.eval_batch_size, **options)
+
+    def calibration_batches(self) -> Iterator[Any]:
+        """Training batches that thresholds are set from: the same for every network of the run."""
+        loader = self.data.loader(
+            "train", self.config.training.batch_size, shuffle=True, epoch=0, augment=False
+        )
+        return (batch for batch, _ in zip(loader, range(self.config.quantization.batches)))
+
+    def measure(self, name: str, model: nn.Module, split: str, **options: Any) -> Measurement:
+        """Evaluate and say so."""
+        with self.timed(f"evaluate {name}"):
+            result = evaluate(
+                model,
+                self.batches(split),
+                limit=self.config.evaluation.limit,
+                description=f"{name} on {split}",
+                **options,
+            )
+        time_steps = f", T = {result.T}" if result.T else ""
+        log.info(
+            "%s on %s%s: accuracy %.4f (%d samples)", name, split, time_steps, result.accuracy, result.samples
+        )
+        return result
+
+    def record_spiking(self, spiking: Measurement, quantized: Measurement | None) -> None:
+        """Put the spiking network's figures into the summary, with how often it agrees with the quantised one."""
+        result = spiking.to_dict()
+        if quantized is not None:
+            result["agreement"] = agreement = spiking.agreement(quantized)
+            log.info(
+                "same class as the quantised network: %d of %d",
+                agreement["same_prediction"],
+                agreement["samples"],
+            )
+        self.summary.setdefault("results", {})["spiking"] = result
+        self.summary["layers"] = spiking.layers
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time spent to the summary's durations, in seconds."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            durations = self.summary.setdefault("durations", {})
+            durations[name] = round(durations.get(name, 0.0) + time.monotonic() - start, 3)
+
+    def about(self, **more: Any) -> dict[str, Any]:
+        """What a checkpoint should know of its making."""
+        return {
+            "dataset": asdict(self.dataset),
+            "seed": self.config.seed,
+            "lineage": self.summary["lineage"],
+            **more,
+        }
+
+
+@contextmanager
+def open_session(
+    config: Config, folder: Path, script: str, resume_step: int | None = None
+) -> Iterator[Session]:
+    """Set up a run and close it whatever happens: trackers, ``summary.json``, ``report.md``."""
+    seed_everything(config.seed)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    trackers = create_trackers(config.tracking, keep_until_step=resume_step)
+    with trackers:
+        session = Session(config, folder, trackers)
+        trackers.start(
+            asdict(config), folder, name=config.name or script, group=_sweep(folder), job_type=script
+        )
+        session.summary.update(
+            name=config.name,
+            command=shlex.join(["python", f"{script}.py", *_overrides(folder)]),
+            seed=config.seed,
+            T=config.T,
+            device=str(session.device),
+            model=config.model.name,
+            neuron=config.neuron.get("name"),
+            lineage=lineage(config),
+        )
+        yield session
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch; data order and augmentation have generators of their own."""
+    if seed < 0:
+        raise ConfigError(f"seed must be at least 0; got {seed}")
+    torch.manual_seed(seed)
+
+
+def merge_dataset(saved: dict[str, Any], asked: DatasetConfig) -> DatasetConfig:
+    """The data set of a checkpoint, or the one that was asked for instead."""
+    if asked.name != "from_checkpoint":
+        return asked
+    known = DatasetConfig.__dataclass_fields__
+    restored = DatasetConfig(**{k: v for k, v in saved.items() if k in known})
+    # What can be said on the command line without choosing another set.
+    for name in ("data_dir", "limit_train", "limit_validation", "limit_test"):
+        value = getattr(asked, name)
+        if value is not None:
+            setattr(restored, name, value)
+    return restored
+
+
+def lineage(config: Config) -> dict[str, Any]:
+    """Versions, commit and a hash of the config."""
+    packages = ("torch", "transformers", "snn")
+    plain = json.dumps(asdict(config), sort_keys=True, default=str).encode()
+    return {
+        "config_hash": hashlib.sha256(plain).hexdigest()[:16],
+        "git_commit": _commit(),
+        "parents": [config.checkpoint] if config.checkpoint else [],
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+    }
+
+
+def _commit() -> str | None:
+    root = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _overrides(folder: Path) -> list[str]:
+    path = folder / ".hydra" / "overrides.yaml"
+    if not path.exists():
+        return sys.argv[1:]
+    import yaml
+
+    return [str(o) for o in yaml.safe_load(path.read_text("utf-8")) or []]
+
+
+def _sweep(folder: Path) -> str | None:
+    return folder.parent.name if (folder.parent / "multirun.yaml").exists() else None

@@ -1,0 +1,259 @@
+"""The training loop: one stage, float or quantised, on accelerate."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+
+from snn.config import Config, StageConfig, instantiate
+from snn.conversion.call import call_model, labels_removed
+from snn.data.data import Data
+from snn.errors import TrainingError
+from snn.evaluation.evaluate import evaluate
+from snn.progress import progress
+from snn.tracking.tracker import Tracker
+from snn.training.diagnostics import diagnose
+from snn.training.losses import classification_loss, distillation_loss
+from snn.training.optimizer import build_optimizer
+from snn.training.resume import load_state, read_progress, save_state
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Where a stage stands: everything about it that is not a tensor.
+
+    Args:
+        stage: Name of the stage.
+        epoch: Epochs finished.
+        batch: Batches of the present epoch that have been used.
+        step: Optimiser steps of the whole run.
+        best: Best validation accuracy so far.
+        best_epoch: The epoch (1-based) that gave it.
+        loss_sum: Sum of the losses since the last line of the log.
+        loss_count: Their number.
+    """
+
+    stage: str
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    history: list[float] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one network for one stage.
+
+    Args:
+        name: Name of the stage, for the log.
+        model: The network; its best weights (by validation accuracy) are in it at the end.
+        data: With a validation split, on which every choice is made.
+        config: The whole config.
+        stage: The stage's own section.
+        tracker: Where metrics go.
+        state: Folder of the resumable state.
+        start_step: Optimiser steps that the run has already made in earlier stages.
+        teacher: Network whose predictions are soft targets, if ``stage.distill`` asks for it.
+        keep_best: Called with the network when it is the best so far.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        data: Data,
+        config: Config,
+        stage: StageConfig,
+        tracker: Tracker,
+        state: Path,
+        start_step: int = 0,
+        teacher: nn.Module | None = None,
+        keep_best: Callable[[nn.Module], Any] = lambda model: None,
+    ):
+        self.name, self.data, self.config, self.stage = name, data, config, stage
+        self.tracker, self.state, self.keep_best = tracker, state, keep_best
+        settings = config.training
+        # A sweep runs its jobs in one process, and accelerate's state is a singleton.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        self.accelerator = Accelerator(
+            cpu=config.device == "cpu", gradient_accumulation_steps=settings.accumulate
+        )
+        batches = math.ceil(
+            len(data.splits["train"]) / (settings.batch_size * self.accelerator.num_processes)
+        )
+        total = stage.epochs * math.ceil(batches / settings.accumulate)
+        optimizer = build_optimizer(model, config.optimizer, stage.lr, stage.threshold_lr)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.scheduler = instantiate(config.scheduler, "scheduler", optimizer=optimizer, total_steps=total)
+        self.teacher = None
+        if teacher is not None and stage.distill > 0:
+            self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False).to(self.accelerator.device)
+        self.autocast = autocast_type(settings.precision, self.accelerator.device)
+        self.progress = Progress(name, step=start_step)
+        self.last_good = start_step
+
+    @property
+    def plain(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model)
+
+    def run(self) -> Progress:
+        """Train all epochs, or those that a resumed run has left.
+
+        Raises:
+            TrainingError: The loss is not a number.
+        """
+        saved = read_progress(self.state)
+        if saved is not None and saved["stage"] == self.name:
+            load_state(self.state, self.plain, self.optimizer.optimizer, self.scheduler)
+            self.progress = Progress(**saved)
+            log.info(
+                "%s: resumed at epoch %d, batch %d", self.name, self.progress.epoch + 1, self.progress.batch
+            )
+        while self.progress.epoch < self.stage.epochs and not self._out_of_patience():
+            start = time.monotonic()
+            self._train_epoch()
+            self._end_epoch(time.monotonic() - start)
+        return self.progress
+
+    def _train_epoch(self) -> None:
+        settings, at = self.config.training, self.progress
+        loader = self.data.loader(
+            "train",
+            settings.batch_size,
+            shuffle=True,
+            bucket=settings.bucket,
+            epoch=at.epoch,
+            start_batch=at.batch,
+            workers=settings.workers,
+        )
+        batches = self.accelerator.prepare_data_loader(loader)
+        bar = progress(
+            batches,
+            f"{self.name} {at.epoch + 1}/{self.stage.epochs}",
+            total=at.batch + len(batches),
+            initial=at.batch,
+        )
+        self.model.train()
+        for batch in bar:
+            with self.accelerator.accumulate(self.model):
+                loss = self._loss(batch)
+                self.accelerator.backward(loss)
+                if self.accelerator.sync_gradients and settings.clip_norm:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            value = float(loss.detach())
+            self._refuse_nan(value)
+            at.batch += 1
+            at.loss_sum += value
+            at.loss_count += 1
+            if self.accelerator.sync_gradients:
+                self.scheduler.step()
+                at.step += 1
+                bar.set_postfix(loss=f"{at.loss_sum / at.loss_count:.3f}", best=f"{max(at.best, 0):.3f}")
+                if at.step % settings.log_every == 0:
+                    self._log_loss()
+                if settings.save_every and at.step % settings.save_every == 0:
+                    self._save()
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        inputs = labels_removed(batch)
+        device = self.accelerator.device
+        with torch.autocast(device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+            logits = call_model(self.model, inputs)
+            target = None
+            if self.teacher is not None:
+                with torch.no_grad():
+                    target = call_model(self.teacher, inputs)
+        loss = classification_loss(logits, batch["labels"], self.config.training.label_smoothing)
+        if target is not None:
+            soft = distillation_loss(logits, target, self.config.training.temperature)
+            loss = (1 - self.stage.distill) * loss + self.stage.distill * soft
+        return loss
+
+    def _end_epoch(self, seconds: float) -> None:
+        at, settings = self.progress, self.config.training
+        self._log_loss()
+        validation = self.data.loader("validation", settings.eval_batch_size, bucket=settings.bucket)
+        found = evaluate(self.plain, validation, description=f"{self.name} validation")
+        speed = len(self.data.splits["train"]) / seconds
+        health = diagnose(self.plain, next(iter(validation)))
+        metrics = {f"{self.name}/validation/{k}": v for k, v in found.metrics.items()}
+        metrics |= {f"{self.name}/health/{k}": v for k, v in health.items()}
+        at.epoch, at.batch = at.epoch + 1, 0
+        self.tracker.log({**metrics, "epoch": at.epoch, "samples_per_second": round(speed, 1)}, at.step)
+        log.info(
+            "%s epoch %d/%d: validation accuracy %.4f, loss %.4f, %.0f samples/s",
+            self.name,
+            at.epoch,
+            self.stage.epochs,
+            found.accuracy,
+            found.metrics["loss"],
+            speed,
+        )
+        at.history.append(found.accuracy)
+        if found.accuracy > at.best:
+            at.best, at.best_epoch = found.accuracy, at.epoch
+            self.keep_best(self.plain)
+        self._save()
+
+    def _log_loss(self) -> None:
+        at = self.progress
+        if at.loss_count:
+            rate = self.scheduler.get_last_lr()[0]
+            self.tracker.log({f"{self.name}/train/loss": at.loss_sum / at.loss_count, "lr": rate}, at.step)
+        at.loss_sum, at.loss_count = 0.0, 0
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            save_state(
+                self.state, self.plain, self.optimizer.optimizer, self.scheduler, asdict(self.progress)
+            )
+        self.last_good = self.progress.step
+
+    def _refuse_nan(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self.name}: the loss is {value} at step {self.progress.step + 1} (epoch {self.progress.epoch + 1}); "
+                f"training stopped; the state of step {self.last_good} and the best network so far are kept. "
+                "A lower optimizer.lr or training.clip_norm may help"
+            )
+
+    def _out_of_patience(self) -> bool:
+        at = self.progress
+        return (
+            self.stage.patience is not None
+            and at.epoch - at.best_epoch >= self.stage.patience
+            and at.epoch > 0
+        )
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type that matrix products are computed in while training; ``None``: float32.
+
+    ``auto`` is bfloat16 where the device multiplies it fast: recent GPUs, and CPUs with matrix units (AMX).
+    """
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+        if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+            return torch.bfloat16
+    return None

@@ -1,0 +1,41 @@
+"""Learning rate over the steps of a stage: warm-up, then decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from snn.errors import ConfigError
+
+
+def linear(optimizer: Optimizer, total_steps: int, warmup: float = 0.1) -> LambdaLR:
+    """Linear warm-up over a share of the steps, then linear decay to zero after the last."""
+    return _schedule(optimizer, total_steps, warmup, lambda done: 1 - done)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05) -> LambdaLR:
+    """Linear warm-up, then cosine decay to zero over the steps that remain."""
+    return _schedule(optimizer, total_steps, warmup, lambda done: 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LambdaLR:
+    """Linear warm-up, then constant."""
+    return _schedule(optimizer, total_steps, warmup, lambda done: 1.0)
+
+
+def _schedule(
+    optimizer: Optimizer, total_steps: int, warmup: float, decay: Callable[[float], float]
+) -> LambdaLR:
+    if not 0 <= warmup < 1:
+        raise ConfigError(f"scheduler.warmup must be in [0, 1); got {warmup}")
+    warm = round(total_steps * warmup)
+
+    def factor(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return decay(min(1.0, (step - warm) / max(1, total_steps - warm)))
+
+    return LambdaLR(optimizer, factor)
