@@ -28,7 +28,7 @@ class QuantizationConfig:
 
     Attributes:
         name: Registered quantiser.
-        levels: Number of levels; what it means is the quantiser's business. QCFS: steps from 0 to the
+        levels: Number of levels, null: T; what it means is the quantiser's business. QCFS: steps from 0 to the
             threshold.
         coverage: Which of the model's ``places`` get a quantiser.
         rules: Instead of the places of ``coverage``; see the docs on rules.
@@ -41,7 +41,7 @@ class QuantizationConfig:
     """
 
     name: str = "qcfs"
-    levels: int = 8
+    levels: int | None = 8
     coverage: str = "full"
     rules: list[dict[str, Any]] | None = None
     granularity: str = "channel"
@@ -254,7 +254,8 @@ def check(config: Config, script: str) -> None:
     for name in ("batch_size", "eval_batch_size", "accumulate", "log_every"):
         _at_least(f"training.{name}", getattr(config.training, name), 1)
     for name in ("batches", "rows", "levels"):
-        _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
+        if getattr(config.quantization, name) is not None:
+            _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
     for stage in ("float", "quantized"):
         _at_least(f"training.{stage}.epochs", getattr(config.training, stage).epochs, 0)
     if script != "train":

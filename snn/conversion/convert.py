@@ -88,7 +88,7 @@ def refuse_training_mode(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if module.training:
             raise ConversionError(
-                f"the model is in training mode (first: {name or 'the model itself'}): call model.eval() before converting"
+                f"the model is in training mode (first: {name or 'the model itself'}): call model.eval() first"
             )
 
 
@@ -122,7 +122,7 @@ def refuse_mixed_rows(model: nn.Module, batch: Mapping[str, Tensor]) -> None:
         after = call_model(model, changed)
         if not torch.equal(before[1:], after[1:]):
             raise ConversionError(
-                "the output of a row depends on the other rows of the batch (batch statistics?), so time steps would mix"
+                "the output of a row depends on the other rows of the batch (batch statistics?), so steps would mix"
             )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.conversion.call import call_model
+from snn.conversion.surgery import place
 from snn.errors import ConfigError, ConversionError, did_you_mean
 from snn.functional.padding import valid_positions
 from snn.functional.time_axis import repeat_over_time, unfold
@@ -97,7 +98,7 @@ class SpikingNetwork(nn.Module):
         chunk = chunk or (self.chunk if execution == self.execution else None)
         self._check_execution(execution, chunk)
         run = Run(self.T, self.coding, collapsed=execution == "collapsed", observers=list(observers))
-        recorder = SpikeRecorder({m: name for name, m in self.neurons.items()})
+        recorder = SpikeRecorder({m: place(name) for name, m in self.neurons.items()})
         if record:
             run.observers.append(recorder)
         quiet = _Quiet()

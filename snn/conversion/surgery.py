@@ -19,6 +19,20 @@ from snn.errors import ConversionError
 OUT, IN, CALLS = "quantizer_out", "quantizer_in", "quantizer_calls"
 
 
+def place(name: str) -> str:
+    """What a person calls the place of a quantiser or neuron: the module that it serves.
+
+    Example:
+        >>> place("self.quantizer_calls.softmax"), place("dense.quantizer_in"), place("query.quantizer_out")
+        ('self.softmax()', 'dense (input)', 'query')
+    """
+    name = name.removesuffix(f".{OUT}")
+    if name.endswith(f".{IN}"):
+        return name.removesuffix(f".{IN}") + " (input)"
+    head, calls, function = name.rpartition(f".{CALLS}.")
+    return f"{head}.{function}()" if calls else name
+
+
 def replace(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put ``new`` where ``name`` was."""
     parent, _, leaf = name.rpartition(".")
@@ -44,7 +58,7 @@ def append_to_call(module: nn.Module, name: str, function: str, new: nn.Module) 
     """Apply ``new`` to what each call of ``function`` (by its name) returns during the forward of ``module``."""
     if CALLS not in module._modules:
         module.add_module(CALLS, nn.ModuleDict())
-        module.forward = types.MethodType(_forward_with_calls, module)  # type: ignore[method-assign]
+        module.forward = types.MethodType(_forward_with_calls, module)
     calls = module.get_submodule(CALLS)
     assert isinstance(calls, nn.ModuleDict)
     if function in calls:
@@ -87,7 +101,7 @@ class _CallMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", None)
+        name = str(getattr(func, "__name__", ""))
         if name in self.calls and isinstance(result, torch.Tensor):
             return self.calls[name](result)
         return result

@@ -162,7 +162,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _unfused() -> Iterator[None]:
     """Recurrent layers and multi-head attention as the products that they consist of."""
-    backends = torch.backends
+    backends: Any = torch.backends
     before = backends.mha.get_fastpath_enabled(), backends.mkldnn.enabled, backends.cudnn.enabled
     try:
         backends.mha.set_fastpath_enabled(False)

@@ -21,6 +21,7 @@ from snn.conversion.call import call_model, labels_removed
 from snn.conversion.convert import refuse_mixed_rows
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
+from snn.conversion.surgery import place
 from snn.errors import ConversionError
 from snn.functional.padding import valid_positions
 from snn.neurons.run import Event, Run
@@ -285,7 +286,7 @@ class _Comparison:
                 f"{name} is not in the quantised network: these two networks do not belong together"
             )
         wanted_input, wanted = self.captured.pop((name, event.call))
-        label = name if event.call == 0 else f"{name}#{event.call}"
+        label = place(name) + (f"#{event.call}" if event.call else "")
         layer = self.layers.setdefault(label, LayerError(label))
         unit = event.unit if event.unit.dim() < event.counts.dim() else event.unit[-1]
         got, count = event.counts[-1] * unit, event.counts[-1]

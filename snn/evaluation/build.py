@@ -114,7 +114,11 @@ def make_plan(session: Session, model: nn.Module) -> Plan:
     """What would become of every module."""
     asked = session.config.quantization
     where = "quantization.rules" if asked.rules is not None else f"model.places.{asked.coverage}"
-    defaults = {"name": asked.name, "levels": asked.levels, "granularity": asked.granularity}
+    defaults = {
+        "name": asked.name,
+        "levels": asked.levels or session.config.T or 8,
+        "granularity": asked.granularity,
+    }
     if asked.threshold is not None:
         defaults["threshold"] = asked.threshold
         defaults["granularity"] = "tensor"
@@ -244,5 +248,5 @@ def _describe_plan(model: nn.Module) -> tuple[str, dict[str, Any]]:
 
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes; nothing is trained."""
-    made = model.plan if quantizers(model) else make_plan(session, model)  # type: ignore[union-attr]
+    made = model.plan if quantizers(model) else make_plan(session, model)
     sys.stdout.write(f"{made}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,7 +88,7 @@ def evaluate(
         DataError: No batch, or labels that are missing or outside of the model's classes.
         ConversionError: The read-out is not finite.
     """
-    spiking = isinstance(model, SpikingNetwork)
+    network = model if isinstance(model, SpikingNetwork) else None
     training = model.training
     model.eval()
     device = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
@@ -104,12 +104,12 @@ def evaluate(
                 raise DataError("dataset: a metric was asked for, but the split has no labels")
             labels = batch["labels"].to(device)
             inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-            if spiking:
-                output = model(execution=execution, record=record, **inputs)
+            if network is not None:
+                output = network(execution=execution, record=record, **inputs)
                 logits = output.logits
                 steps += output.steps
                 if record and output.spikes:
-                    rates = rates or SpikeRates(list(output.spikes), model.T).to(device)
+                    rates = rates or SpikeRates(list(output.spikes), network.T).to(device)
                     rates.update(output.spikes)
             else:
                 logits = call_model(model, inputs)[None]
@@ -129,9 +129,9 @@ def evaluate(
     result = Measurement(
         samples, {"accuracy": over_time[-1], "loss": loss / samples}, predictions=torch.cat(predictions)
     )
-    if spiking:
-        result.T, result.causal, result.mean_steps = model.T, model.causal, steps / runs
-        if len(over_time) == model.T:
+    if network is not None:
+        result.T, result.causal, result.mean_steps = network.T, network.causal, steps / runs
+        if len(over_time) == network.T:
             result.per_timestep = {"accuracy": over_time}
         if rates is not None:
             result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
@@ -151,5 +151,5 @@ def _check(logits: Tensor, labels: Tensor) -> None:
 
 
 def _length(batches: Iterable[Any], limit: int | None) -> int | None:
-    length = len(batches) if hasattr(batches, "__len__") else None
+    length = len(batches) if isinstance(batches, Sized) else None
     return length if limit is None or length is None else min(length, limit)

@@ -6,11 +6,19 @@ from pathlib import Path
 
 from torch import nn
 
-from snn.config import Config
+from snn.config import Config, check_pair
 from snn.conversion.checkpoint import save_checkpoint
 from snn.conversion.quantize import quantizers
 from snn.errors import ConversionError
-from snn.evaluation.build import at_levels, calibrated, convert_and_verify, load_parent, print_plan, quantized
+from snn.evaluation.build import (
+    at_levels,
+    calibrated,
+    convert_and_verify,
+    load_parent,
+    neuron_section,
+    print_plan,
+    quantized,
+)
 from snn.evaluation.session import Session, open_session
 
 
@@ -59,12 +67,14 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
 def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | None]:
     """The quantised network to convert, and T: as asked, or as the checkpoint was converted."""
     T = session.config.T or session.parent_neuron.get("T")
+    present = next(iter(quantizers(model).values()), None)
+    wanted = present.name if present is not None else session.config.quantization.name
+    check_pair(neuron_section(session)["name"], wanted, session.config)
     if not quantizers(model):
         if session.config.model.name == "from_checkpoint" and session.config.quantization.rules is None:
             raise ConversionError(
-                f"checkpoint={session.config.checkpoint} holds a float network without quantisers: name its places with "
-                "model=NAME (of the same architecture) or quantization.rules"
+                f"checkpoint={session.config.checkpoint} holds a float network without quantisers: "
+                "name its places with model=NAME (of the same architecture) or quantization.rules"
             )
-        session.config.quantization.levels = T or session.config.quantization.levels
         model = calibrated(session, quantized(session, model))
     return (at_levels(session, model, T) if T else model), T
