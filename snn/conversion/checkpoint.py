@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -74,7 +75,7 @@ def save_checkpoint(
             folder.rename(old)
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -103,7 +104,7 @@ def load_checkpoint(
         model = create_model(description["model"]["name"], weights=None, **description["model"]["args"])
         if description.get("quantizers"):
             insert(model, Plan(tuple(Step(**step) for step in description["quantizers"]), ()))
-    except (SNNError, TypeError, KeyError) as error:
+    except (SNNError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{folder / DESCRIPTION}: {error}") from error
     try:
         tensors = load_file(folder / WEIGHTS)

@@ -118,7 +118,7 @@ def refuse_mixed_rows(model: nn.Module, batch: Mapping[str, Tensor]) -> None:
             "so it cannot be run over time"
         )
     changed = {k: torch.cat([v[-1:], v[1:]]) for k, v in inputs.items()}
-    if rows > 2 or any(v.is_floating_point() for v in inputs.values()):
+    if rows >= 2 or any(v.is_floating_point() for v in inputs.values()):
         after = call_model(model, changed)
         if not torch.equal(before[1:], after[1:]):
             raise ConversionError(

@@ -95,7 +95,8 @@ class SpikingNetwork(nn.Module):
         """
         inputs.pop("labels", None)
         execution = execution or self.execution
-        chunk = chunk or (self.chunk if execution == self.execution else None)
+        if chunk is None and execution == self.execution:
+            chunk = self.chunk
         self._check_execution(execution, chunk)
         run = Run(self.T, self.coding, collapsed=execution == "collapsed", observers=list(observers))
         recorder = SpikeRecorder({m: place(name) for name, m in self.neurons.items()})

@@ -99,21 +99,25 @@ def plan(
     base = {"name": "qcfs", "levels": 8, **(defaults or {})}
     steps: list[Step] = []
     used: set[int] = set()
+    fitting: set[int] = set()
     names: list[str] = []
     for name, module in model.named_modules():
         if not name:
             continue
         names.append(name)
-        matched = False
+        # What is decided already: the module itself (None), and calls inside it.
+        decided: set[str | None] = set()
         for index, rule in enumerate(parsed):
-            if not rule.fits(name, module) or (matched and rule.call is None):
+            if not rule.fits(name, module):
                 continue
-            used.add(index)
-            steps.append(_step(name, module, index, rule, base))
-            matched = matched or rule.call is None
-        if not matched and not any(s.name == name for s in steps[-len(parsed) :]):
+            fitting.add(index)
+            if rule.call not in decided:
+                used.add(index)
+                decided.add(rule.call)
+                steps.append(_step(name, module, index, rule, base))
+        if not decided:
             steps.append(Step(name, type(module).__name__, None, "none"))
-    unmatched(parsed, used, names, where)
+    unmatched(parsed, used, fitting, names, where)
     result = Plan(tuple(steps), tuple(parsed))
     _refuse_nonsense(result, where)
     return result
@@ -123,9 +127,14 @@ def _step(name: str, module: nn.Module, index: int, rule: Rule, base: Mapping[st
     options = None
     if rule.do != "keep":
         options = {**base, **({"name": rule.by} if rule.by else {}), **rule.options}
-        if "axis" not in options and rule.call is None and isinstance(module, _CHANNELS_LAST):
+        if "axis" not in options and rule.call is None and _channels_last(module):
             options["axis"] = -1
     return Step(name, type(module).__name__, index, rule.do, rule.call, options)
+
+
+def _channels_last(module: nn.Module) -> bool:
+    # A LayerNorm2d is a LayerNorm to isinstance, but moves the channels of [B, C, H, W] there and back itself.
+    return isinstance(module, _CHANNELS_LAST) and not type(module).__name__.endswith("2d")
 
 
 def _refuse_nonsense(result: Plan, where: str) -> None:

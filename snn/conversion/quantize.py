@@ -55,8 +55,8 @@ def insert(model: nn.Module, made: Plan) -> None:
         options = dict(step.options or {})
         name = options.pop("name")
         check_options(options, name, f"rule {step.rule}")
-        quantizer = QUANTIZERS.get(name)(**options)
         module = model.get_submodule(step.name)
+        quantizer = QUANTIZERS.get(name)(**options).train(module.training)
         if step.call is not None:
             append_to_call(module, step.name, step.call, quantizer)
         elif step.do == "append":

@@ -77,6 +77,10 @@ def parse_rules(rules: Iterable[Mapping[str, Any] | Rule], where: str = "quantiz
             parsed.append(rule)
             continue
         place = f"{where}[{index}]"
+        if not isinstance(rule, Mapping):
+            raise ConfigError(
+                f"{place}: a rule is a mapping such as {{match: classifier, do: keep}}; got {rule!r}"
+            )
         options = {k: v for k, v in rule.items() if k not in known}
         parsed_rule = Rule(**{k: v for k, v in rule.items() if k in known}, options=options)
         _check(parsed_rule, place)
@@ -115,8 +119,17 @@ def check_options(options: Mapping[str, Any], by: str, place: str) -> None:
             raise ConfigError(f"{place}: {by} takes no argument {name!r}; {did_you_mean(str(name), known)}")
 
 
-def unmatched(rules: Sequence[Rule], used: set[int], names: Sequence[str], where: str) -> None:
+def unmatched(
+    rules: Sequence[Rule], used: set[int], fitting: set[int], names: Sequence[str], where: str
+) -> None:
     """Refuse rules that matched nothing.
+
+    Args:
+        rules: All rules.
+        used: Indices of the rules that decided about some module.
+        fitting: Indices of the rules that fit some module, even if an earlier one was first everywhere.
+        names: Names of all modules.
+        where: Config key.
 
     Raises:
         ConfigError: Names the rule and the module names that come nearest.
@@ -124,6 +137,10 @@ def unmatched(rules: Sequence[Rule], used: set[int], names: Sequence[str], where
     for index, rule in enumerate(rules):
         if index in used or rule.optional:
             continue
+        if index in fitting:
+            raise ConfigError(
+                f'{where}[{index}]: "{rule}" matches only modules that earlier rules decide about'
+            )
         wanted = re.sub(
             r"\\.|[\^$*+?()\[\]{}|]", lambda m: "." if m[0] == "\\." else "", (rule.match or rule.type or "")
         )

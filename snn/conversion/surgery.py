@@ -34,9 +34,11 @@ def place(name: str) -> str:
 
 
 def replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    """Put ``new`` where ``name`` was."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, new)
+    """Put ``new`` where ``name`` was, under every name that the old module has."""
+    old = model.get_submodule(name)
+    for parent in list(model.modules()):
+        for leaf in [leaf for leaf, child in parent._modules.items() if child is old]:
+            setattr(parent, leaf, new)
 
 
 def append(module: nn.Module, name: str, new: nn.Module) -> None:
@@ -79,6 +81,11 @@ def _add_child(module: nn.Module, name: str, child: str, new: nn.Module) -> None
 def _apply_to_output(module: nn.Module, _args: Any, output: Any) -> Any:
     quantizer = module._modules[OUT]
     assert quantizer is not None
+    first = output[0] if isinstance(output, tuple) and output else output
+    if not isinstance(first, Tensor):
+        raise ConversionError(
+            f"{type(module).__name__} returns a {type(first).__name__}, no tensor: match a module inside it"
+        )
     if isinstance(output, tuple):
         return (quantizer(output[0]), *output[1:])
     return quantizer(output)

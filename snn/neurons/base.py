@@ -98,10 +98,11 @@ class Neuron(nn.Module):
         counts = self.count_chunk(over_time, unit, previous, run)
         if run.times.stop <= run.T:
             run.state[id(self), call] = counts[-1].clone()
-        if run.observers:
-            event = Event(self, call, over_time, unit, counts, previous)
-            for observe in run.observers:
-                observe(run, event)
+        if not run.observers:
+            return fold(counts.mul_(unit))
+        event = Event(self, call, over_time, unit, counts, previous)
+        for observe in run.observers:
+            observe(run, event)
         return fold(counts * unit)
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:

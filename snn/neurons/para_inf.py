@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from snn.errors import ConfigError
 from snn.functional.fire import SPIKE_ORDERS, SpikeOrder, place_spikes
+from snn.functional.quantize import codes
 from snn.neurons.base import Neuron
 from snn.neurons.run import Run
 
@@ -38,13 +38,10 @@ class ParaInf(Neuron):
             raise ConfigError(f"neuron.order must be one of {', '.join(SPIKE_ORDERS)}; got {order!r}")
         self.order = order
 
-    def final_count(self, charge: Tensor, run: Run) -> Tensor:
-        return (charge + 0.5).floor_().clamp_(-run.T if self.signed else 0, run.T)
-
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         # The last aggregate alone decides, so the other steps' charges are never formed.
-        last = self.final_count(over_time[-1:] / unit[-1:], run)
-        if run.collapsed:
-            return last
-        times = torch.arange(run.times.start, run.times.stop, device=last.device)
-        return place_spikes(last[0], times, run.T, self.order)
+        last = codes(over_time[-1:], unit[-1:], *self._bounds(run))
+        return last if run.collapsed else place_spikes(last[0], run.times, run.T, self.order)
+
+    def _bounds(self, run: Run) -> tuple[int, int]:
+        return (-run.T if self.signed else 0), run.T

@@ -98,6 +98,5 @@ def _from_final_counts(neuron: Neuron, count: Tensor, mask: Tensor | None, T: in
     index = index + bins * torch.arange(index.shape[0], device=index.device)[:, None]
     histogram = torch.bincount(index.flatten(), minlength=bins * index.shape[0]).reshape(-1, bins).double()
     codes = torch.arange(-T, T + 1, dtype=torch.float64, device=count.device)
-    times = torch.arange(0, T + 1, device=count.device)
-    spikes = place_spikes(codes, times, T, neuron.order).diff(dim=0)  # type: ignore[arg-type]
+    spikes = place_spikes(codes, range(T + 1), T, neuron.order).diff(dim=0)  # type: ignore[arg-type]
     return spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T

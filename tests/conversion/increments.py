@@ -1,8 +1,8 @@
-"""Spiking networks simulated in increments, with explicit difference operators: what hardware would see, step by step.
+"""Spiking networks simulated in increments, with explicit difference operators: what hardware would see.
 
-Slow, by hand for each architecture, and independent of the aggregate coordinates: no module of the networks is called, their
-weights alone are read. A signal is ``[T, B, ...]``: what is added at each step. Its meaning after step t is its running sum
-(coding ``sum``) or its running mean (coding ``mean``).
+Slow, by hand for each architecture, and independent of the aggregate coordinates: no module of the networks is
+called, their weights alone are read. A signal is ``[T, B, ...]``: what is added at each step. Its meaning
+after step t is its running sum (coding ``sum``) or its running mean (coding ``mean``).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Increments:
         return torch.cat([values[:1], values[1:] - values[:-1]])
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """Matrix product of two signals, in spikes times running sums: no product of two whole operands is formed anew."""
+        """Matrix product of two signals, in spikes times running sums."""
         left, right = torch.zeros_like(a[0]), torch.zeros_like(b[0])
         total, before, increments = torch.zeros_like(a[0] @ b[0]), torch.zeros_like(a[0] @ b[0]), []
         for t, (a_now, b_now) in enumerate(zip(a, b), start=1):
@@ -92,7 +92,9 @@ def bert(run: Increments, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     def normed(name: str, x: Tensor) -> Tensor:
         module = model.get_submodule(name)
         shape, affine = module.normalized_shape, (module.weight, module.bias, module.eps)
-        return run.neuron(f"{name}.quantizer_out", run.difference(lambda now: functional.layer_norm(now, shape, *affine), x))
+        return run.neuron(
+            f"{name}.quantizer_out", run.difference(lambda now: functional.layer_norm(now, shape, *affine), x)
+        )
 
     table = model.bert.embeddings
     positions = torch.arange(batch["input_ids"].shape[1])
@@ -112,7 +114,9 @@ def bert(run: Increments, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
             return x.unflatten(-1, (heads, width)).transpose(2, 3)
 
         q, k, v = (
-            split(run.neuron(f"{place}.attention.self.{n}.quantizer_out", dense(getattr(attention, n), hidden)))
+            split(
+                run.neuron(f"{place}.attention.self.{n}.quantizer_out", dense(getattr(attention, n), hidden))
+            )
             for n in ("query", "key", "value")
         )
         scores = run.product(q, k.transpose(-1, -2)) * width**-0.5
@@ -120,7 +124,9 @@ def bert(run: Increments, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         weights = run.neuron(f"{place}.attention.self.quantizer_calls.softmax", weights)
         context = run.product(weights, v).transpose(2, 3).flatten(-2)
         context = run.neuron(f"{place}.attention.self.quantizer_out", context)
-        hidden = normed(f"{place}.attention.output.LayerNorm", dense(layer.attention.output.dense, context) + hidden)
+        hidden = normed(
+            f"{place}.attention.output.LayerNorm", dense(layer.attention.output.dense, context) + hidden
+        )
         inner = run.difference(functional.gelu, dense(layer.intermediate.dense, hidden))
         inner = run.neuron(f"{place}.intermediate.intermediate_act_fn.quantizer_out", inner)
         hidden = normed(f"{place}.output.LayerNorm", dense(layer.output.dense, inner) + hidden)
@@ -135,7 +141,9 @@ def resnet(run: Increments, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         scale = norm.weight / (norm.running_var + norm.eps).sqrt()
         shift = (norm.bias - norm.running_mean * scale)[:, None, None]
         scaled = module.weight * scale[:, None, None, None]
-        return run.linear(lambda now: functional.conv2d(now, scaled, None, module.stride, module.padding), x, shift)
+        return run.linear(
+            lambda now: functional.conv2d(now, scaled, None, module.stride, module.padding), x, shift
+        )
 
     x = run.constant(batch["pixel_values"])
     x = run.neuron("stem.act", conv(model.stem.conv, model.stem.norm, x))

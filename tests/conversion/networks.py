@@ -21,13 +21,17 @@ WORDS = {"vocab_size": VOCABULARY, "attn_implementation": "eager"}
 def roberta() -> nn.Module:
     from transformers import RobertaConfig, RobertaForSequenceClassification
 
-    return RobertaForSequenceClassification(RobertaConfig(**SIZE, **WORDS, max_position_embeddings=20, pad_token_id=PAD))
+    return RobertaForSequenceClassification(
+        RobertaConfig(**SIZE, **WORDS, max_position_embeddings=20, pad_token_id=PAD)
+    )
 
 
 def distilbert() -> nn.Module:
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
-    return DistilBertForSequenceClassification(DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, **WORDS))
+    return DistilBertForSequenceClassification(
+        DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, **WORDS)
+    )
 
 
 def t5() -> nn.Module:
@@ -46,7 +50,9 @@ def gpt2() -> nn.Module:
 def vit() -> nn.Module:
     from transformers import ViTConfig, ViTForImageClassification
 
-    return ViTForImageClassification(ViTConfig(**SIZE, image_size=8, patch_size=4, attn_implementation="eager"))
+    return ViTForImageClassification(
+        ViTConfig(**SIZE, image_size=8, patch_size=4, attn_implementation="eager")
+    )
 
 
 def convnext() -> nn.Module:
@@ -83,7 +89,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
     "roberta": (roberta, [*BERT_RULES, append("classifier.dense")]),
     "distilbert": (
         distilbert,
-        [append(r"re:.*layer_norm"), append(r"re:.*\.(q|k|v|out)_lin"), softmax(r"re:.*\.attention"), append(r"re:.*\.activation")],
+        [
+            append(r"re:.*layer_norm"),
+            append(r"re:.*\.(q|k|v|out)_lin"),
+            softmax(r"re:.*\.attention"),
+            append(r"re:.*\.activation"),
+        ],
     ),
     "t5": (
         t5,
@@ -94,10 +105,23 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
             {"match": r"re:.*\.act", "do": "replace", "signed": False},
         ],
     ),
-    "gpt2": (gpt2, [append(r"re:.*\.ln_(1|2|f)"), append(r"re:.*\.c_attn"), softmax(r"re:.*\.attn"), append(r"re:.*\.act")]),
+    "gpt2": (
+        gpt2,
+        [
+            append(r"re:.*\.ln_(1|2|f)"),
+            append(r"re:.*\.c_attn"),
+            softmax(r"re:.*\.attn"),
+            append(r"re:.*\.act"),
+        ],
+    ),
     "vit": (
         vit,
-        [append(r"re:.*layernorm.*"), append(r"re:.*\.[qkv]_proj"), softmax(r"re:.*\.attention"), append(r"re:.*\.activation_fn")],
+        [
+            append(r"re:.*layernorm.*"),
+            append(r"re:.*\.[qkv]_proj"),
+            softmax(r"re:.*\.attention"),
+            append(r"re:.*\.activation_fn"),
+        ],
     ),
     "convnext": (convnext, [{"type": "LayerNorm2d", "signed": True}, {"type": "GELU", "signed": True}]),
 }
@@ -117,7 +141,7 @@ def example(name: str, model: nn.Module, rows: int = 3) -> Batch:
 
 
 def enliven(model: nn.Module, inputs: Batch) -> None:
-    """Weights so large that activations differ, biases and norms that are not the identity, batch statistics of their own."""
+    """Weights so large that activations differ, norms that are not the identity, batch statistics of its own."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
@@ -133,13 +157,15 @@ def enliven(model: nn.Module, inputs: Batch) -> None:
 
 
 @functools.cache
-def quantised(name: str, quantizer: str = "qcfs", levels: int = 8, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Batch]:
+def quantised(
+    name: str, quantizer: str = "qcfs", levels: int = 8, dtype: torch.dtype = torch.float64
+) -> tuple[nn.Module, Batch]:
     """A quantised, calibrated network in evaluation mode, and a batch for it. Not to be changed: it is built once."""
     torch.manual_seed(1)
     build, rules = NETWORKS[name]
     model = build().to(dtype)
     inputs = example(name, model)
     enliven(model, inputs)
-    network = snn.quantize(model, rules, name=quantizer, levels=levels).eval()
+    network = snn.quantize(model, rules, name=quantizer, levels=levels)
     snn.calibrate(network, [inputs])
     return network.requires_grad_(False), inputs

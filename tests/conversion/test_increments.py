@@ -24,7 +24,9 @@ WAYS = {
 }
 
 
-def spikes_of(network: snn.SpikingNetwork, inputs: dict[str, Tensor], chunk: int | None) -> tuple[Tensor, dict[str, Tensor]]:
+def spikes_of(
+    network: snn.SpikingNetwork, inputs: dict[str, Tensor], chunk: int | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     names = {neuron: name for name, neuron in network.neurons.items()}
     counts: dict[str, list[Tensor]] = {}
 

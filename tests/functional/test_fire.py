@@ -45,6 +45,13 @@ def test_even_prefixes_are_within_one_spike_of_their_share(T: int) -> None:
     assert ((counts - share).abs() < 1).all()
 
 
+@given(steps, st.sampled_from(SPIKE_ORDERS))
+@settings(max_examples=20, deadline=None)
+def test_negative_spikes_come_when_positive_ones_would(T: int, order: str) -> None:
+    counts, _ = trajectories(T, order)
+    assert torch.equal(counts, -counts.flip(1))
+
+
 def test_unknown_order_is_refused() -> None:
     with pytest.raises(ValueError, match="order must be one of early, late, even; got 'soon'"):
         place_spikes(torch.ones(1), torch.arange(2), 2, "soon")  # type: ignore[arg-type]

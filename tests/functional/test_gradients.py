@@ -12,7 +12,7 @@ from snn.functional import lsq, qcfs, uniform_quantize
 
 
 def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
-    """Rounding with the gradient of the identity inside the window, and none outside; ordinary autograd for all the rest."""
+    """Rounding with the gradient of the identity inside the window, none outside; autograd for all the rest."""
     ratio = x / step
     rounded = (ratio + 0.5).floor().detach()
     inside = (rounded >= qmin) & (rounded <= qmax)
@@ -20,7 +20,9 @@ def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     return code * step
 
 
-def gradients(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, parameter: Tensor) -> tuple[Tensor, ...]:
+def gradients(
+    function: Callable[[Tensor, Tensor], Tensor], x: Tensor, parameter: Tensor
+) -> tuple[Tensor, ...]:
     x, parameter = x.clone().requires_grad_(), parameter.clone().requires_grad_()
     y = function(x, parameter)
     weight = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).reshape(y.shape)
@@ -77,6 +79,16 @@ def test_the_window_is_closed_on_codes() -> None:
     assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
 
 
+@pytest.mark.parametrize("far", [1e3 + 1 / 3, 1e9, 1e30])
+def test_far_outside_of_the_window_the_threshold_gets_the_exact_code(far: float) -> None:
+    step = torch.tensor(1.0, requires_grad=True)
+    uniform_quantize(torch.tensor([far, -far]), step, -3, 4).sum().backward()
+    assert step.grad.item() == 1
+    step.grad = None
+    uniform_quantize(torch.tensor([far]), step, -3, 4).sum().backward()
+    assert step.grad.item() == 4
+
+
 def test_only_the_input_is_saved_for_backward() -> None:
     saved: list[Tensor] = []
     x = torch.randn(64, 8, requires_grad=True)
@@ -100,7 +112,9 @@ def test_a_parameter_that_needs_no_gradient_gets_none() -> None:
     assert step.grad is not None
 
 
-@pytest.mark.parametrize("function", [lambda x: qcfs(x, torch.tensor(1.0), 0), lambda x: lsq(x, torch.tensor(1.0), -2, 0)])
+@pytest.mark.parametrize(
+    "function", [lambda x: qcfs(x, torch.tensor(1.0), 0), lambda x: lsq(x, torch.tensor(1.0), -2, 0)]
+)
 def test_too_few_levels_are_refused(function: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(ValueError, match="must be at least 1; got 0"):
         function(torch.zeros(2))

@@ -21,10 +21,14 @@ def test_rows_must_divide_into_steps() -> None:
         unfold(torch.zeros(7, 2), 2)
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 5, 6), 1), ((2, 5, 3), -1), ((2, 3), 1), ((2, 3, 5), -2)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((2, 3, 5, 6), 1), ((2, 5, 3), -1), ((2, 3), 1), ((2, 3, 5), -2)]
+)
 def test_a_parameter_lies_along_its_axis(shape: tuple[int, ...], axis: int) -> None:
     aligned = align(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(shape), axis)
-    assert torch.equal((torch.zeros(shape) + aligned).movedim(axis, -1).reshape(-1, 3)[-1], torch.tensor([1.0, 2.0, 3.0]))
+    assert torch.equal(
+        (torch.zeros(shape) + aligned).movedim(axis, -1).reshape(-1, 3)[-1], torch.tensor([1.0, 2.0, 3.0])
+    )
     assert align(torch.ones(1), torch.zeros(shape), axis).shape == ()
 
 

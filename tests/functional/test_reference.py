@@ -88,7 +88,7 @@ def test_integrate_and_fire_per_channel() -> None:
 
 
 def test_recorded_maximum_of_a_dead_channel_is_not_a_threshold() -> None:
-    """The reference records the largest input of a channel, negative where the channel is dead: a named defect, not matched."""
+    """The reference records a channel's largest input, negative where it is dead: a named defect, not matched."""
     data = arrays("parallel_conversion/rec_relu")
     from snn.quantizers.qcfs import QCFS
     from snn.quantizers.thresholds import estimate_threshold

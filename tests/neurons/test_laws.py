@@ -31,7 +31,9 @@ def drives(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     size = T * 2 * CHANNELS
     eighths = draw(st.lists(st.integers(-24, 24), min_size=size, max_size=size))
     number = st.floats(0.05, 20)
-    threshold = draw(st.one_of(number.map(lambda x: [x]), st.lists(number, min_size=CHANNELS, max_size=CHANNELS)))
+    threshold = draw(
+        st.one_of(number.map(lambda x: [x]), st.lists(number, min_size=CHANNELS, max_size=CHANNELS))
+    )
     theta = torch.tensor(threshold, dtype=torch.float64)
     unit = torch.tensor(eighths, dtype=torch.float64).reshape(T, 2, CHANNELS) / 8
     unit[0] += 1 / 64
@@ -68,9 +70,16 @@ def test_st_bif(drive: tuple[Tensor, Tensor], qmin: int, qmax: int, chunk: int) 
     assert torch.equal(spikes(neuron, current, "sum", chunk) * theta, want)
 
 
-@given(st.lists(st.floats(-50, 50), min_size=6, max_size=6), st.floats(0.01, 9), st.integers(1, 40), st.booleans())
+@given(
+    st.lists(st.floats(-50, 50), min_size=6, max_size=6),
+    st.floats(0.01, 9),
+    st.integers(1, 40),
+    st.booleans(),
+)
 @law
-def test_para_inf_is_qcfs_at_T_to_the_last_bit(values: list[float], theta: float, T: int, signed: bool) -> None:
+def test_para_inf_is_qcfs_at_T_to_the_last_bit(
+    values: list[float], theta: float, T: int, signed: bool
+) -> None:
     aggregate = torch.tensor(values).reshape(1, 2, 3).expand(T, 2, 3)
     neuron = ParaInf(torch.tensor([theta]), None, -T if signed else 0, T)
     final = counts(neuron, aggregate, "mean")[-1]
@@ -80,7 +89,9 @@ def test_para_inf_is_qcfs_at_T_to_the_last_bit(values: list[float], theta: float
 
 @given(drives(), st.randoms(use_true_random=False))
 @law
-def test_para_inf_counts_do_not_depend_on_the_order_of_the_input(drive: tuple[Tensor, Tensor], random) -> None:
+def test_para_inf_counts_do_not_depend_on_the_order_of_the_input(
+    drive: tuple[Tensor, Tensor], random
+) -> None:
     current, theta = drive
     shuffled = current[random.sample(range(len(current)), len(current))]
     neuron = ParaInf(theta, None, -1, len(current))
@@ -132,6 +143,26 @@ def test_integrate_fire_is_qcfs_for_constant_input(drive: tuple[Tensor, Tensor],
     constant = (current[:1] / 4).expand(T, 2, CHANNELS)
     final = counts(IntegrateFire(theta, None, -1 if signed else 0, T), constant, "mean")[-1]
     torch.testing.assert_close(final * theta / T, qcfs(constant[0], theta, T, signed), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_all_fire_at_the_threshold_and_stay_silent_at_zero(signed: bool) -> None:
+    """Halves of the threshold: the membrane, which starts at a half, lies on a border at every other value."""
+    grid = torch.arange(-6, 7) / 2
+    current = torch.cartesian_prod(grid, grid).T.reshape(2, -1, 1).double()
+    theta = torch.ones(1, dtype=torch.float64)
+    spikes_of = {
+        ParaInf(theta, None, -int(signed), 2): ("mean", parallel_fire(current, theta, signed=signed)),
+        IntegrateFire(theta, None, -int(signed), 2): (
+            "mean",
+            integrate_fire(current, theta, signed=signed)[0],
+        ),
+        STBIF(theta, None, -4 * signed, 4): ("sum", st_bif(current, theta, -4 * signed, 4)),
+    }
+    for neuron, (coding, want) in spikes_of.items():
+        assert torch.equal(spikes(neuron, current, coding), want)
+        assert want[0][current[0] == 0.5].min() == 1 or neuron.name == "para_inf"
+        assert (want[0][current[0] == -0.5] == 0).all() or neuron.name == "para_inf"
 
 
 @pytest.mark.parametrize("axis", [None, 1])

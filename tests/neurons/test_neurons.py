@@ -51,7 +51,9 @@ def test_constant_input_settles_at_the_twin(name: str, signed: bool) -> None:
 
 @every_neuron
 def test_outside_of_a_network_it_raises(name: str) -> None:
-    with pytest.raises(ConversionError, match="works only inside a SpikingNetwork: call the network, not its parts"):
+    with pytest.raises(
+        ConversionError, match="works only inside a SpikingNetwork: call the network, not its parts"
+    ):
         make(name)(torch.zeros(4, 3))
 
 
@@ -98,7 +100,9 @@ def test_another_twin_is_refused(name: str) -> None:
     kind = NEURONS.get(name)
     for other in set(QUANTIZERS.names()) - set(kind.twins):
         quantizer = QUANTIZERS.get(other)(levels=8, threshold=1.0)
-        with pytest.raises(ConversionError, match=f"neuron={name} needs quantization={kind.twins[0]}; got {other}"):
+        with pytest.raises(
+            ConversionError, match=f"neuron={name} needs quantization={kind.twins[0]}; got {other}"
+        ):
             kind.from_quantizer(quantizer)
 
 
@@ -127,7 +131,9 @@ def record(neuron: Neuron, aggregate: torch.Tensor, collapsed: bool = False) -> 
 
 
 MASK = torch.tensor([[1, 1, 0], [1, 0, 0]])
-RECORDED = [(n, None) for n in NEURONS.names() if n != "para_inf"] + [("para_inf", order) for order in SPIKE_ORDERS]
+RECORDED = [(n, None) for n in NEURONS.names() if n != "para_inf"] + [
+    ("para_inf", order) for order in SPIKE_ORDERS
+]
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -49,7 +49,9 @@ def test_quantising_twice_changes_nothing(name: str, signed: bool) -> None:
 
 
 @every_quantizer
-@pytest.mark.parametrize(("shape", "axis"), [((2, 3, 5, 6), None), ((2, 5, 3), None), ((2, 3), None), ((2, 3, 5), 1)])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((2, 3, 5, 6), None), ((2, 5, 3), None), ((2, 3), None), ((2, 3, 5), 1)]
+)
 def test_each_channel_has_its_threshold(name: str, shape: tuple[int, ...], axis: int | None) -> None:
     x = torch.randn(shape)
     quantizer = make(name, torch.tensor([0.3, 1.0, 2.0]), signed=True, axis=axis)
@@ -153,7 +155,9 @@ def test_bad_thresholds_are_refused(name: str, value: float) -> None:
 
 @every_quantizer
 def test_another_number_of_channels_is_refused(name: str) -> None:
-    with pytest.raises(ConversionError, match=rf"a {name} quantiser with 3 channels met an input of shape \(2, 4\)"):
+    with pytest.raises(
+        ConversionError, match=rf"a {name} quantiser with 3 channels met an input of shape \(2, 4\)"
+    ):
         make(name, torch.ones(3))(torch.zeros(2, 4))
 
 

@@ -117,5 +117,7 @@ def test_not_finite(value: float) -> None:
 
 
 def test_unknown_method() -> None:
-    with pytest.raises(ConfigError, match="quantization.init must be one of mse, max, percentile; got 'mean'"):
+    with pytest.raises(
+        ConfigError, match=r"quantization.init must be one of mse, max, percentile; got 'mean'"
+    ):
         estimate_threshold(seen("qcfs", torch.ones(2, 2)), "mean")

@@ -1,0 +1,198 @@
+"""Setting thresholds, and converting: what is refused, and that nothing is left half done."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import snn
+from snn.conversion.call import call_model
+from snn.conversion.quantize import quantizers
+from snn.errors import ConfigError, ConversionError
+
+from .networks import NETWORKS, RELU_RULES, append, example, quantised
+
+
+def uncalibrated(name: str = "resnet20", **defaults) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    build, rules = NETWORKS[name]
+    model = build().eval()
+    return snn.quantize(model, rules, **defaults), example(name, model)
+
+
+def thresholds(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: q.threshold.detach().clone() for name, q in quantizers(model).items()}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_every_threshold_is_set_per_channel_and_the_mode_kept(training: bool) -> None:
+    model, inputs = uncalibrated()
+    statistics = {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+    model.train(training)
+    assert snn.calibrate(model, [inputs]) is model
+    assert model.training is training
+    assert {len(t) for t in thresholds(model).values()} == {4, 8}
+    assert all((t > 0).all() for t in thresholds(model).values())
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in statistics.items())
+
+
+def test_thresholds_come_from_what_the_float_network_computes() -> None:
+    build, rules = NETWORKS["resnet20"]
+    model = build().eval()
+    inputs = example("resnet20", model)
+    largest: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(
+                lambda _m, _a, out, name=name: largest.update({name: out.amax((0, 2, 3))})
+            )
+    call_model(model, inputs)
+    network = snn.quantize(model, rules)
+    snn.calibrate(network, [inputs], init="max", rows=100_000)
+    for name, threshold in thresholds(network).items():
+        alive = largest[name] > 0
+        torch.testing.assert_close(threshold[alive], largest[name][alive])
+
+
+def test_padding_is_excluded() -> None:
+    model, inputs = uncalibrated("bert")
+    other = copy.deepcopy(model)
+    padded = {k: nn.functional.pad(v, (0, 3), value=7 if k == "input_ids" else 0) for k, v in inputs.items()}
+    snn.calibrate(model, [inputs], init="max", rows=100_000)
+    snn.calibrate(other, [padded], init="max", rows=100_000)
+    for name, threshold in thresholds(model).items():
+        torch.testing.assert_close(thresholds(other)[name], threshold, msg=name)
+
+
+def test_no_more_batches_than_asked_for_are_looked_at() -> None:
+    model, inputs = uncalibrated()
+    seen = []
+    handle = model.register_forward_pre_hook(lambda *_: seen.append(1))
+    snn.calibrate(model, [inputs] * 5, max_batches=3)
+    handle.remove()
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("batches", "options", "error", "message"),
+    [
+        ("none", {}, ConversionError, "no batch to set thresholds from"),
+        ("nan", {}, ConversionError, "stem.act: activations are not finite while thresholds were set"),
+        (
+            "good",
+            {"init": "mean"},
+            ConfigError,
+            "quantization.init must be one of mse, max, percentile; got 'mean'",
+        ),
+        (
+            "good",
+            {"init": "percentile", "percentile": 101},
+            ConfigError,
+            r"quantization.percentile must be in \(0, 100\]",
+        ),
+    ],
+)
+def test_a_failure_leaves_all_thresholds_as_they_were(
+    batches: str, options: dict, error: type, message: str
+) -> None:
+    model, inputs = uncalibrated()
+    snn.calibrate(model, [inputs])
+    before = thresholds(model)
+    bad = {"pixel_values": torch.full_like(inputs["pixel_values"], torch.nan)}
+    with pytest.raises(error, match=message):
+        snn.calibrate(model, {"none": [], "nan": [inputs, bad], "good": [inputs]}[batches], **options)
+    assert all(torch.equal(t, before[name]) for name, t in thresholds(model).items())
+    assert not any(q.observing for q in quantizers(model).values())
+
+
+def test_a_later_layer_that_is_not_finite_changes_no_earlier_threshold() -> None:
+    model, inputs = uncalibrated()
+    snn.calibrate(model, [inputs])
+    before = thresholds(model)
+    model.stages[2][0].conv1.weight.data.fill_(torch.nan)
+    with pytest.raises(ConversionError, match=r"stages\.2\.0\.act1: activations are not finite"):
+        snn.calibrate(model, [inputs])
+    assert all(torch.equal(t, before[name]) for name, t in thresholds(model).items())
+
+
+def test_a_call_that_never_happens() -> None:
+    _, inputs = uncalibrated("bert")
+    network = snn.quantize(NETWORKS["bert"][0]().eval(), [append("bert.pooler", call="softmax")])
+    with pytest.raises(
+        ConversionError, match=r"bert.pooler.*saw no data while thresholds were set: is its module used"
+    ):
+        snn.calibrate(network, [inputs])
+
+
+def test_a_model_without_quantisers() -> None:
+    model = NETWORKS["resnet20"][0]().eval()
+    with pytest.raises(ConversionError, match="the model has no quantiser: quantise it first"):
+        snn.calibrate(model, [example("resnet20", model)])
+    with pytest.raises(
+        ConversionError, match="the model has no quantiser, so there is nothing to convert: quantise it first"
+    ):
+        snn.convert(model)
+
+
+def test_not_calibrated() -> None:
+    model, inputs = uncalibrated()
+    message = "a qcfs quantiser has no threshold yet: calibrate first"
+    with pytest.raises(ConversionError, match=message):
+        snn.convert(model)
+    with pytest.raises(ConversionError, match=message):
+        call_model(model, inputs)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"T": 0}, ConfigError, "T must be at least 1; got 0"),
+        ({"T": -3}, ConfigError, "T must be at least 1; got -3"),
+        ({"neuron": "parainf"}, ConfigError, "neuron: unknown name 'parainf'; did you mean 'para_inf'?"),
+        ({"neuron": "st_bif"}, ConversionError, "neuron=st_bif needs quantization=lsq; got qcfs"),
+        (
+            {"odrer": "late"},
+            ConfigError,
+            "neuron.odrer: para_inf takes no such argument; did you mean 'order'?",
+        ),
+        ({"order": "soon"}, ConfigError, "neuron.order must be one of early, late, even; got 'soon'"),
+        (
+            {"neuron": "integrate_fire", "order": "late"},
+            ConfigError,
+            "neuron.order: integrate_fire takes no such argument; choices: none",
+        ),
+        ({"coding": "sum"}, ConfigError, "neuron=para_inf works under coding mean; got neuron.coding=sum"),
+        ({"execution": "stepwise"}, ConfigError, "neuron=para_inf needs all T steps at once"),
+        (
+            {"neuron": "integrate_fire", "execution": "collapsed"},
+            ConfigError,
+            "neuron=integrate_fire has no collapsed form; use execution=parallel or stepwise",
+        ),
+    ],
+)
+def test_conversions_that_cannot_work(options: dict, error: type, message: str) -> None:
+    model, _ = quantised("resnet20")
+    with pytest.raises(error) as raised:
+        snn.convert(model, **options)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_training_mode_is_refused() -> None:
+    model, _ = uncalibrated(threshold=1.0, granularity="tensor")
+    model.stages[1].train()
+    with pytest.raises(
+        ConversionError, match=r"the model is in training mode \(first: stages\.1\): call model\.eval\(\)"
+    ):
+        snn.convert(model)
+
+
+def test_qcfs_needs_signed_codes_for_signed_signals() -> None:
+    """An unsigned quantiser is a ReLU: what is negative is lost, in the quantised and in the spiking network alike."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    inputs = {"x": torch.randn(9, 3)}
+    network = snn.calibrate(snn.quantize(model, [*RELU_RULES, append("2", signed=False)]), [inputs])
+    assert call_model(network, inputs).min() == 0
+    assert snn.verify(network, snn.convert(network), [inputs]).passed
