@@ -58,6 +58,7 @@ def insert(model: nn.Module, made: Plan) -> None:
         module = model.get_submodule(step.name)
         quantizer = QUANTIZERS.get(name)(**options).train(module.training)
         if step.call is not None:
+            quantizer.over_keys = step.call == "softmax"
             append_to_call(module, step.name, step.call, quantizer)
         elif step.do == "append":
             append(module, step.name, quantizer)

@@ -14,6 +14,7 @@ from snn.conversion.convert import convert, with_levels
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.plan import Plan, plan
 from snn.conversion.quantize import calibrate, insert, quantizers
+from snn.conversion.trace import trace
 from snn.conversion.verify import verify
 from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
 from snn.evaluation.session import Session, merge_dataset
@@ -183,7 +184,7 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     session.summary.update(T=network.T, neuron=first.name, coding=network.coding)
     if hasattr(first, "order"):
         session.summary["order"] = first.order
-    text, record = _describe_plan(model)
+    text, record = describe(session, model)
     if config.conversion.verify:
         with session.timed("verify"):
             record["verification"] = report = _verify(session, model, network)
@@ -233,20 +234,25 @@ def _verify(session: Session, model: nn.Module, network: SpikingNetwork) -> dict
     return {**report.to_dict(), "markdown": report.to_markdown()}
 
 
-def _describe_plan(model: nn.Module) -> tuple[str, dict[str, Any]]:
+def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
+    """The plan of a quantised network and what feeds its matrix products, as Markdown and as plain types."""
+    operands = trace(model, next(iter(session.batches("validation", 1))))
     made = getattr(model, "plan", None)
     if not isinstance(made, Plan):
-        return "# Conversion\n", {"plan": {"spiking_layers": len(quantizers(model))}}
+        made = Plan((), ())
     head = "| module | type | rule | action |\n|---|---|---:|---|\n"
-    rows = "\n".join(f"| `{r[0]}` | {r[1]} | {r[2]} | {r[3]} |" for r in made.rows())
+    rows = "\n".join(f"| `{r[0]}` | {r[1]} | {r[2]} | {r[3]} |" for r in made.rows(everything=True))
     counts: dict[str, int] = {}
     for step in made.actions:
         counts[step.do] = counts.get(step.do, 0) + 1
     record = {"spiking_layers": len(made.actions), "modules": len(made.steps), "counts": counts}
-    return f"# Conversion\n\n## Plan\n\n{head}{rows}\n", {"plan": record}
+    record |= {"spiking_share": operands.spiking_share, "verdict": operands.verdict}
+    text = f"# Conversion\n\n## Plan\n\n{head}{rows}\n\n## What is spikes, what is analog\n\n{operands.to_markdown()}\n"
+    return text, {"plan": record, "operands": operands.to_dict()}
 
 
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes; nothing is trained."""
     made = model.plan if quantizers(model) else make_plan(session, model)
-    sys.stdout.write(f"{made}\n")
+    operands = trace(quantized(session, model), next(iter(session.batches("validation", 1))))
+    sys.stdout.write(f"{made}\n\n{operands.verdict}\n")

@@ -29,14 +29,18 @@ def valid_positions(mask: Tensor | None) -> Iterator[None]:
         _valid.reset(token)
 
 
-def current_mask(x: Tensor) -> Tensor | None:
+def current_mask(x: Tensor, over_keys: bool = False) -> Tensor | None:
     """The mask in force, shaped to broadcast over ``x``, or ``None`` if every element of ``x`` is real.
 
     Tokens are looked for where transformers put them: axis 1 of ``[B, S, D]``, axis 2 of ``[B, heads, S,
     ...]``. A tensor without a token axis, such as a pooled ``[B, D]``, is all real.
 
+    Args:
+        x: What the mask is for.
+        over_keys: Whether the last axis of ``x`` runs over tokens too, as that of attention probabilities does.
+
     Shape:
-        ``[B, S, 1]`` or ``[B, 1, S, 1]``.
+        ``[B, S, 1]``, ``[B, 1, S, 1]``, or ``[B, 1, S, S]``.
     """
     mask = _valid.get()
     if mask is None or mask.shape[0] != x.shape[0]:
@@ -44,5 +48,6 @@ def current_mask(x: Tensor) -> Tensor | None:
     if x.dim() == 3 and x.shape[1] == mask.shape[1]:
         return mask[:, :, None]
     if x.dim() == 4 and x.shape[2] == mask.shape[1]:
-        return mask[:, None, :, None]
+        queries = mask[:, None, :, None]
+        return queries & mask[:, None, None, :] if over_keys and x.shape[3] == mask.shape[1] else queries
     return None

@@ -48,6 +48,8 @@ class Neuron(nn.Module):
         super().__init__()
         self.register_buffer("threshold", threshold.detach().clone())
         self.axis, self.qmin, self.qmax = axis, qmin, qmax
+        #: Whether the last axis of the input runs over tokens; padding does not count in rates.
+        self.over_keys = False
 
     @classmethod
     def from_quantizer(cls, quantizer: Quantizer, **options: Any) -> Neuron:
@@ -60,7 +62,9 @@ class Neuron(nn.Module):
             raise ConversionError(
                 f"a {quantizer.name} quantiser has no threshold yet: calibrate first (snn.calibrate)"
             )
-        return cls(quantizer.positive_threshold(), quantizer.axis, *quantizer.bounds, **options)
+        neuron = cls(quantizer.positive_threshold(), quantizer.axis, *quantizer.bounds, **options)
+        neuron.over_keys = quantizer.over_keys
+        return neuron
 
     @property
     def signed(self) -> bool:

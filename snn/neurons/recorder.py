@@ -50,7 +50,7 @@ class SpikeRecorder:
         if run.collapsed and neuron.causal:
             return
         sample = event.counts[-1]
-        mask = current_mask(sample)
+        mask = current_mask(sample, neuron.over_keys)
         if neuron.causal:
             positive, negative = _differences(event, mask)
         else:

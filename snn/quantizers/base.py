@@ -55,6 +55,8 @@ class Quantizer(nn.Module):
             raise ConfigError(f"quantization.threshold must be positive; got {threshold}")
         self.levels, self.signed, self.granularity, self.axis = int(levels), bool(signed), granularity, axis
         self.threshold = nn.Parameter(torch.full((1,), threshold) if threshold else torch.empty(0))
+        #: Whether the last axis of the input runs over tokens, as that of attention probabilities does.
+        self.over_keys = False
         self._samples: list[Tensor] | None = None
         self._rows_per_batch = 0
 
@@ -119,7 +121,7 @@ class Quantizer(nn.Module):
 
     def _keep(self, x: Tensor) -> None:
         assert self._samples is not None
-        mask, axis = current_mask(x), self.resolve_axis(x)
+        mask, axis = current_mask(x, self.over_keys), self.resolve_axis(x)
         values = x.detach().float()
         if self.granularity == "tensor":
             rows = (values[mask.expand_as(values)] if mask is not None else values).reshape(-1, 1)
