@@ -227,10 +227,11 @@ def typed(config: DictConfig) -> Config:
 
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), config)
-        OmegaConf.resolve(merged)
         result = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(
+            ": ".join(str(part).splitlines()[0] for part in (error.full_key, error) if part)
+        ) from error
     assert isinstance(result, Config)
     return result
 
@@ -315,8 +316,8 @@ def instantiate(config: dict[str, Any], where: str, **arguments: Any) -> Any:
         raise ConfigError(f"{where}._target_: there is no {target}") from None
     try:
         return found(**arguments, **settings)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig, OmegaConf
 
 from snn.config import Config, check, typed
@@ -40,6 +40,7 @@ def launch(script: str, job: Job) -> None:
     def task(config: DictConfig) -> float:
         return _run(script, job, config)
 
+    task.__module__ = script  # Hydra names the job, and with it the sweep's folder and the log, after it
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=script)(task)()
 
 
@@ -112,11 +113,17 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
     _check_keys(script, overrides, groups, conf)
 
 
-def _choices(override: Override) -> list[Any]:
+def _choices(override: Override, available: list[str]) -> list[Any]:
+    value = override.value()
+    if isinstance(value, Glob):
+        return value.filter(available)
     if override.is_choice_sweep():
         return list(override.sweep_iterator())
-    value = override.value()
     return value if isinstance(value, list) else [value]
+
+
+def _available(group: str, conf: Path) -> list[str]:
+    return sorted(p.stem for p in (conf / group).glob("*.yaml"))
 
 
 def _check_choice(override: Override, groups: set[str], conf: Path) -> None:
@@ -127,8 +134,11 @@ def _check_choice(override: Override, groups: set[str], conf: Path) -> None:
         or (override.is_sweep_override() and not override.is_choice_sweep())
     ):
         return
-    available = [p.stem for p in (conf / group).glob("*.yaml")]
-    for choice in _choices(override):
+    available = _available(group, conf)
+    choices = _choices(override, available)
+    if not choices:
+        raise ConfigError(f"{override.input_line}: matches no choice; choices: {', '.join(available)}")
+    for choice in choices:
         if choice is None:
             raise ConfigError(f"{group}: to use none of the choices write ~{group}")
         if str(choice) not in available:
@@ -143,6 +153,8 @@ def _check_keys(script: str, overrides: list[Override], groups: set[str], conf: 
 
     def first(override: Override) -> str:
         line = override.input_line or ""
+        if isinstance(override.value(), Glob):
+            return f"{override.key_or_group}={_choices(override, _available(override.key_or_group, conf))[0]}"
         if override.is_sweep_override():
             value = next(iter(override.sweep_string_iterator())) if override.is_choice_sweep() else "1"
             return f"{line.split('=', 1)[0]}={value}"

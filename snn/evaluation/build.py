@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,16 +71,7 @@ def load_parent(session: Session) -> nn.Module:
     assert config.checkpoint is not None
     folder = find_checkpoint(config.checkpoint)
     description = read_description(folder)
-    about = description.get("about") or {}
-    if session.config.dataset.name == "from_checkpoint" and "dataset" not in about:
-        raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
-    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset)
-    if (folder / "tokenizer_config.json").exists():
-        session.tokenizer = load_tokenizer(str(folder), config.paths.cache)
-    elif session.dataset.kind == "text":
-        raise CheckpointError(
-            f"checkpoint={folder} holds no tokenizer, and dataset={session.dataset.name} is text"
-        )
+    restore_data(session, folder)
     model = load_checkpoint(folder, session.device, spiking=False)
     classes = len(description.get("labels") or [])
     if classes and classes != session.data.num_classes:
@@ -90,6 +82,25 @@ def load_parent(session: Session) -> nn.Module:
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
     return model
+
+
+def restore_data(session: Session, folder: Path) -> None:
+    """Give the session the data set and tokenizer of a checkpoint, unless the config names a data set.
+
+    Raises:
+        CheckpointError: It does not say what they were.
+    """
+    config = session.config
+    about = read_description(folder).get("about") or {}
+    if config.dataset.name == "from_checkpoint" and "dataset" not in about:
+        raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
+    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset)
+    if (folder / "tokenizer_config.json").exists():
+        session.tokenizer = load_tokenizer(str(folder), config.paths.cache)
+    elif session.dataset.kind == "text":
+        raise CheckpointError(
+            f"checkpoint={folder} holds no tokenizer, and dataset={session.dataset.name} is text"
+        )
 
 
 def places(session: Session, model: nn.Module) -> list[Any]:

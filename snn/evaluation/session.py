@@ -27,6 +27,7 @@ from snn.data.load import load_dataset
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
 from snn.evaluation.evaluate import Measurement, evaluate
+from snn.tracking.table import text_table
 from snn.tracking.tracker import Trackers, create_trackers
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,29 @@ def open_session(
             lineage=lineage(config),
         )
         yield session
+    say_results(session)
+
+
+def say_results(session: Session) -> None:
+    """The figures of a finished run, on the terminal, and where to look further."""
+    names = {"float": "float ANN", "calibrated": "quantised, not trained", "quantized": "quantised ANN"}
+    rows = []
+    for name, result in session.summary.get("results", {}).items():
+        steps = result.get("T")
+        label = names.get(name, f"spiking network, T = {steps}")
+        rows.append([label, result["metrics"]["accuracy"], result["samples"], result.get("spike_rate")])
+    if rows:
+        columns = [
+            "network",
+            f"{session.summary.get('split')} accuracy",
+            "samples",
+            "spikes per neuron and step",
+        ]
+        sys.stdout.write(f"\n{text_table(columns, rows)}\n")
+    sys.stdout.write(f"\nReport: {session.folder / 'report.md'}\n")
+    figure = session.folder / "figures" / "accuracy_over_time.png"
+    if figure.exists():
+        sys.stdout.write(f"Figure: {figure}\n")
 
 
 def seed_everything(seed: int) -> None:

@@ -16,7 +16,14 @@ from snn.conversion.checkpoint import DESCRIPTION, load_checkpoint, save_checkpo
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
 from snn.errors import CheckpointError, ConfigError, ConversionError
-from snn.evaluation.build import build_model, calibrated, convert_and_verify, print_plan, quantized
+from snn.evaluation.build import (
+    build_model,
+    calibrated,
+    convert_and_verify,
+    print_plan,
+    quantized,
+    restore_data,
+)
 from snn.evaluation.session import Session, open_session
 from snn.training.loop import Trainer
 from snn.training.resume import read_progress
@@ -83,6 +90,8 @@ class Experiment:
         return self.start()
 
     def load(self, name: str) -> nn.Module:
+        if "data" not in vars(self.session):  # a resumed run: the stages before know their data and tokenizer
+            restore_data(self.session, self.folder(name))
         return load_checkpoint(self.folder(name), self.session.device)
 
     def present(self) -> list[str]:
@@ -125,7 +134,9 @@ class Experiment:
             session.folder / "resume",
             self.step,
             teacher,
-            lambda best: self.keep(name, best),
+            lambda best: self.keep(
+                name, best, accuracy=trainer.progress.best, epoch=trainer.progress.best_epoch
+            ),
         )
         at = trainer.run()
         self.step = at.step
@@ -227,7 +238,8 @@ def resumed_config(config: Config, folder: Path) -> Config:
     try:
         saved = OmegaConf.load(path)
     except (OSError, yaml.YAMLError) as error:
-        raise CheckpointError(f"resume={folder}: config.yaml cannot be read: {error}") from error
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"resume={folder}: config.yaml cannot be read: {reason}") from error
     assert isinstance(saved, DictConfig)
     result = typed(saved)
     result.resume = config.resume

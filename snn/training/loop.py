@@ -62,7 +62,7 @@ class Trainer:
 
     Args:
         name: Name of the stage, for the log.
-        model: The network; its best weights (by validation accuracy) are in it at the end.
+        model: The network; at the end it holds the last weights, and ``keep_best`` has seen the best.
         data: With a validation split, on which every choice is made.
         config: The whole config.
         stage: The stage's own section.
@@ -70,7 +70,7 @@ class Trainer:
         state: Folder of the resumable state.
         start_step: Optimiser steps that the run has already made in earlier stages.
         teacher: Network whose predictions are soft targets, if ``stage.distill`` asks for it.
-        keep_best: Called with the network when it is the best so far.
+        keep_best: Called with the network when its validation accuracy is the best so far.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -68,7 +69,7 @@ def save_state(
             folder.rename(old)
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -115,7 +116,8 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: 
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
         scheduler.load_state_dict({**scheduler.state_dict(), **description["scheduler"]})
     except Exception as error:
-        raise CheckpointError(f"resume: the state in {folder} cannot be used: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"resume: the state in {folder} cannot be used: {reason}") from error
     torch.set_rng_state(tensors["random/cpu"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all([tensors[k] for k in sorted(tensors) if k.startswith("random/cuda")])

@@ -89,7 +89,6 @@ def _run(name: str, arguments: list[str], out: Path, err: Path, file_limit: int 
     for path, descriptor in ((out, 1), (err, 2)):
         with path.open("wb") as stream:
             os.dup2(stream.fileno(), descriptor)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     script = ROOT / f"{name}.py"

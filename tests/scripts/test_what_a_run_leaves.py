@@ -44,8 +44,17 @@ def split_logits(net: torch.nn.Module, loader: Any, spiking: bool) -> tuple[torc
 
 
 def test_the_files(finished: Path) -> None:
-    expected = ["config.yaml", "metrics.jsonl", "summary.json", "report.md", "conversion.md", "conversion.json"]
-    expected += [f"{f}/{n}" for f in ("checkpoint", "stages/float") for n in ("model.yaml", "model.safetensors")]
+    expected = [
+        "config.yaml",
+        "metrics.jsonl",
+        "summary.json",
+        "report.md",
+        "conversion.md",
+        "conversion.json",
+    ]
+    expected += [
+        f"{f}/{n}" for f in ("checkpoint", "stages/float") for n in ("model.yaml", "model.safetensors")
+    ]
     expected += ["resume/state.safetensors", "resume/progress.json", "figures/accuracy_over_time.png"]
     expected += ["figures/spike_rate_per_layer.png", "figures/training_curves.png", "tables/spike_rates.csv"]
     for name in expected:
@@ -89,7 +98,9 @@ def test_the_log(finished: Path) -> None:
 def test_the_summary_holds_what_it_should(finished: Path) -> None:
     summary = read_json(finished / "summary.json")
     assert summary["status"] == "finished"
-    assert {"name", "command", "seed", "T", "neuron", "coding", "device", "durations", "dataset"} <= set(summary)
+    assert {"name", "command", "seed", "T", "neuron", "coding", "device", "durations", "dataset"} <= set(
+        summary
+    )
     lineage = summary["lineage"]
     assert lineage["parents"] == []
     assert len(lineage["config_hash"]) == 16
@@ -143,7 +154,9 @@ def test_spike_rates_follow_from_the_codes_of_the_quantised_network(image_run: t
     neurons = sum(s.shape[1] for s in spikes.values())
     samples = summary["results"]["spiking"]["samples"]
     assert summary["results"]["spiking"]["spikes_per_sample"] == pytest.approx(total / samples, rel=1e-3)
-    assert summary["results"]["spiking"]["spike_rate"] == pytest.approx(total / samples / neurons / 4, rel=1e-3)
+    assert summary["results"]["spiking"]["spike_rate"] == pytest.approx(
+        total / samples / neurons / 4, rel=1e-3
+    )
     assert {layer["name"]: layer["rate"] for layer in summary["layers"]} == pytest.approx(
         {name: float(s.double().mean()) / 4 for name, s in spikes.items()}, rel=1e-2
     )

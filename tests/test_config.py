@@ -1,0 +1,262 @@
+"""Every YAML below ``conf/``: composes, fits its schema, and is built where that is cheap; and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from snn.config import Config, ConfigError, check, instantiate, typed
+from snn.launch import CONF
+from tests.scripts.composing import composed
+
+YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+ROOTS = ("train", "convert", "evaluate")
+CHOICES = [path for path in YAMLS if path.parent != Path(".") and path.parts[0] != "hydra"]
+# These stand for what a checkpoint says, and train.py starts without one.
+PARENT = "from_checkpoint"
+
+
+def group(name: str) -> list[str]:
+    return sorted(path.stem for path in CHOICES if path.parts[0] == name)
+
+
+def companions(path: Path) -> list[str]:
+    """Choices of other groups that one needs."""
+    if path.parts[0] == "quantization" and path.stem == "lsq":
+        return ["neuron=st_bif"]
+    if path.parts[0] == "execution" and path.stem == "stepwise":
+        return ["neuron=integrate_fire"]
+    return []
+
+
+def test_the_glob_finds_the_configs() -> None:
+    assert {Path(f"{root}.yaml") for root in ROOTS} <= set(YAMLS)
+    assert len({path.parts[0] for path in CHOICES}) >= 10
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=str)
+def test_the_first_line_says_what_it_is(path: Path) -> None:
+    lines = (CONF / path).read_text("utf-8").splitlines()
+    first = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert first.startswith("# ")
+    assert len(first) > 8
+
+
+@pytest.mark.parametrize("path", [path for path in CHOICES if path.stem != PARENT], ids=str)
+def test_every_choice_composes_for_training(path: Path) -> None:
+    config = composed("train", *companions(path), f"{path.parent.as_posix()}={path.stem}")
+    assert isinstance(config, Config)
+    section = getattr(config, path.parts[0], None)
+    saved = OmegaConf.load(CONF / path)
+    if section is None or path.parts[0] in saved:  # written for the whole config
+        return
+    # Each value of the file reaches the dataclass; interpolations aside.
+    for key, value in OmegaConf.to_container(saved, resolve=False).items():  # type: ignore[union-attr]
+        if key != "defaults" and not isinstance(value, dict | list) and "$" not in str(value):
+            assert (section[key] if isinstance(section, dict) else getattr(section, key)) == value, key
+
+
+SWEEPABLE = ("dataset", "model", "neuron", "quantization", "execution", "tracking", "conversion", "debug")
+
+
+@pytest.mark.parametrize("script", ["convert", "evaluate"])
+@pytest.mark.parametrize("turn", range(max(len(group(name)) for name in SWEEPABLE if name != "dataset")))
+def test_choices_compose_for_a_checkpoint(script: str, turn: int) -> None:
+    """All choices of each group, several groups at a time."""
+    chosen = {name: group(name)[turn % len(group(name))] for name in SWEEPABLE}
+    neuron = chosen["neuron"]
+    if chosen["execution"] == "stepwise" and neuron == "para_inf":
+        chosen["execution"] = "parallel"
+    if chosen["execution"] == "collapsed" and neuron == "integrate_fire":
+        chosen["execution"] = "parallel"
+    config = composed(script, "checkpoint=somewhere", *(f"{k}={v}" for k, v in chosen.items()))
+    assert config.checkpoint == "somewhere"
+    assert config.neuron["name"] == (None if neuron == PARENT else neuron)
+
+
+@pytest.mark.parametrize("script", ["convert", "evaluate"])
+def test_the_checkpoint_decides_what_is_not_said(script: str) -> None:
+    config = composed(script, "checkpoint=somewhere")
+    assert (config.T, config.neuron["name"], config.dataset.name) == (None, None, PARENT)
+
+
+@pytest.mark.parametrize("name", [name for name in group("model") if name != PARENT])
+@pytest.mark.parametrize("neuron", [name for name in group("neuron") if name != PARENT])
+def test_every_model_converts_with_every_neuron(name: str, neuron: str) -> None:
+    """As the config says, at a small size: build, insert at the places, calibrate, convert, run."""
+    from snn.conversion.convert import convert
+    from snn.conversion.quantize import calibrate, quantize, quantizers
+    from snn.models.registry import create_model
+    from tests.models.small import SMALL, batch
+
+    config = composed("train", f"model={name}", f"neuron={neuron}", "T=3")
+    arguments = {k: v for k, v in {**config.model.args, **SMALL[config.model.name]}.items() if v is not None}
+    torch.manual_seed(0)
+    model = create_model(config.model.name, weights=None, num_classes=3, **arguments).eval()
+    asked = config.quantization
+    for coverage, rules in config.model.places.items():
+        quantised = quantize(
+            model, rules, name=asked.name, levels=asked.levels, granularity=asked.granularity
+        ).eval()
+        assert quantizers(quantised), coverage
+        inputs = batch(model)
+        calibrate(quantised, [inputs], init=asked.init, percentile=asked.percentile)
+        options = {k: v for k, v in config.neuron.items() if v is not None}
+        network = convert(quantised, options.pop("name"), 3, execution=config.execution.mode, **options)
+        out = network(**inputs)
+        assert out.logits.shape == (3, 3, 3)
+        assert out.logits.isfinite().all()
+        assert len(network.neurons) == len(quantizers(quantised))
+
+
+@pytest.mark.parametrize("name", group("optimizer"))
+def test_every_optimizer_is_built_and_steps(name: str) -> None:
+    from snn.training.optimizer import build_optimizer
+
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    config = composed("train", f"optimizer={name}").optimizer
+    optimizer = build_optimizer(model, config)
+    assert type(optimizer).__name__ == config["_target_"].split(".")[-1]
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.ones(2, 3)).square().sum().backward()
+    optimizer.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters()))
+
+
+@pytest.mark.parametrize("name", group("scheduler"))
+def test_every_scheduler_is_built(name: str) -> None:
+    config = composed("train", f"scheduler={name}").scheduler
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = instantiate(config, "scheduler", optimizer=optimizer, total_steps=10)
+    assert 0 < scheduler.get_last_lr()[0] <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in group("quantization") if name != PARENT])
+def test_every_quantization_names_a_registered_quantiser(name: str) -> None:
+    from snn.quantizers.registry import QUANTIZERS
+
+    loaded = OmegaConf.load(CONF / "quantization" / f"{name}.yaml")
+    assert loaded.name in QUANTIZERS
+
+
+def test_every_registered_thing_has_a_config() -> None:
+    from snn.models.registry import MODELS
+    from snn.neurons.registry import NEURONS
+    from snn.quantizers.registry import QUANTIZERS
+
+    for kind, registry in (("neuron", NEURONS), ("quantization", QUANTIZERS), ("model", MODELS)):
+        named = {OmegaConf.load(CONF / kind / f"{choice}.yaml").get("name") for choice in group(kind)}
+        named |= {
+            OmegaConf.load(CONF / kind / f"{choice}.yaml").get(kind, {}).get("name") for choice in group(kind)
+        }
+        assert set(registry.names()) <= named
+
+
+def test_defaults() -> None:
+    config = composed("train")
+    assert (config.model.name, config.dataset.name, config.neuron["name"]) == (
+        "bert",
+        "rotten_tomatoes",
+        "para_inf",
+    )
+    assert config.quantization.levels == config.T == 8
+
+
+def test_levels_follow_T_unless_set() -> None:
+    assert composed("train", "T=5").quantization.levels == 5
+    assert composed("train", "T=5", "quantization.levels=3").quantization.levels == 3
+
+
+def test_st_bif_brings_lsq() -> None:
+    config = composed("train", "neuron=st_bif")
+    assert (config.quantization.name, config.quantization.levels) == ("lsq", 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"T": 0}, "T must be at least 1; got 0"),
+        ({"T": None}, "T: train.py needs a number of time steps"),
+        ({"quantization.levels": 0}, "quantization.levels must be at least 1; got 0"),
+        ({"quantization.batches": 0}, "quantization.batches must be at least 1; got 0"),
+        ({"training.batch_size": 0}, "training.batch_size must be at least 1; got 0"),
+        ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
+        ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
+        ({"training.stages": ["float", "quantised"]}, r"training.stages\[1\].*did you mean 'quantized'"),
+        ({"training.precision": "fp16"}, "training.precision: unknown name 'fp16'"),
+        ({"conversion.thresholds": "folow"}, "conversion.thresholds.*did you mean 'follow'"),
+        ({"execution.mode": "paralel"}, "execution.mode.*did you mean 'parallel'"),
+        ({"neuron.name": "para_in"}, "neuron: unknown name 'para_in'; did you mean 'para_inf'"),
+        ({"neuron.coding": "sum"}, "neuron=para_inf works under coding mean; got neuron.coding=sum"),
+        ({"execution.chunk": 2}, "neuron=para_inf needs all T steps at once"),
+        ({"execution.mode": "stepwise"}, "neuron=para_inf needs all T steps at once"),
+        (
+            {"execution.mode": "collapsed", "neuron.name": "integrate_fire"},
+            "neuron=integrate_fire has no collapsed form",
+        ),
+        ({"quantization.name": "lsq"}, "neuron=para_inf needs quantization=qcfs; got lsq"),
+    ],
+)
+def test_what_cannot_work_is_refused(change: dict[str, Any], expected: str) -> None:
+    config = OmegaConf.structured(composed("train"))
+    for key, value in change.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    with pytest.raises(ConfigError, match=expected) as error:
+        check(typed(config), "train")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("script", ["convert", "evaluate"])
+def test_a_checkpoint_is_needed(script: str) -> None:
+    with pytest.raises(ConfigError, match=f"checkpoint: {script}.py needs checkpoint=FOLDER"):
+        composed(script)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("T", "abc"), ("training.batch_size", "many"), ("dataset.mean", ["x"]), ("name", "${no}")],
+)
+def test_a_wrong_value_is_named_with_its_key(key: str, value: Any) -> None:
+    config = OmegaConf.create({})
+    OmegaConf.update(config, key, value, force_add=True)
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")) as error:
+        typed(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("os.system", "optimizer._target_: 'os.system' is not allowed"),
+        ("torch.load", "optimizer._target_: 'torch.load' is not allowed"),
+        ("torch.optim.Adam2", "optimizer._target_: there is no torch.optim.Adam2"),
+        ("torch.optim.nowhere.Adam", "optimizer._target_: there is no torch.optim.nowhere.Adam"),
+        ("torch.optim.adamw.torch.load", "optimizer._target_"),
+        ("torch.optim.adam._get_value.__globals__", "optimizer._target_"),
+        (None, "optimizer._target_: None is not allowed"),
+        (["torch.optim.SGD"], "optimizer._target_"),
+    ],
+)
+def test_targets_outside_of_the_list_are_refused(target: Any, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected) as error:
+        instantiate({"_target_": target, "lr": 0.1}, "optimizer", params=[nn.Parameter(torch.zeros(1))])
+    assert "\n" not in str(error.value)
+
+
+def test_arguments_that_a_target_does_not_take_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer: .*'speed'"):
+        instantiate(
+            {"_target_": "torch.optim.SGD", "speed": 1}, "optimizer", params=[nn.Parameter(torch.zeros(1))]
+        )
+
+
+def test_values_that_a_target_refuses_are_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer: .*-1\.0"):
+        instantiate(
+            {"_target_": "torch.optim.SGD", "lr": -1.0}, "optimizer", params=[nn.Parameter(torch.zeros(1))]
+        )
