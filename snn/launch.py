@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig, OmegaConf
 
+from snn.allocator import keep_freed_memory
 from snn.config import Config, check, typed
 from snn.errors import ConfigError, SNNError, did_you_mean
 
@@ -31,6 +32,7 @@ def launch(script: str, job: Job) -> None:
         script: ``train``, ``convert`` or ``evaluate``.
         job: Takes the checked config and the run's folder; returns the number that a sweeper optimises.
     """
+    keep_freed_memory()
     register()
     try:
         check_overrides(script, sys.argv[1:])

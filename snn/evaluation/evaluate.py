@@ -89,7 +89,7 @@ def evaluate(
         ConversionError: The read-out is not finite.
     """
     network = model if isinstance(model, SpikingNetwork) else None
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     device = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
     accuracy: AccuracyOverTime | None = None
@@ -116,13 +116,13 @@ def evaluate(
             _check(logits, labels)
             accuracy = accuracy or AccuracyOverTime(logits.shape[0]).to(device)
             accuracy.update(logits, labels)
-            loss += float(torch.nn.functional.cross_entropy(logits[-1].float(), labels, reduction="sum"))
+            loss += float(torch.nn.functional.cross_entropy(logits[-1].double(), labels, reduction="sum"))
             samples += labels.shape[0]
             runs += 1
             predictions.append(logits[-1].argmax(-1).cpu())
     finally:
-        if training:
-            model.train()
+        for module, training in modes.items():
+            module.training = training
     if accuracy is None:
         raise DataError("dataset: there is nothing to evaluate: the split is empty")
     over_time = accuracy.compute().reshape(-1).tolist()  # torchmetrics squeezes a single value

@@ -179,7 +179,7 @@ def _spikes(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir: Pa
     if spiking.get("spikes_per_sample") is not None:
         totals.append(f"{spiking['spikes_per_sample']:,.0f} spikes per sample")
     if layers and all(layer.get("neurons") for layer in layers):
-        totals.append(f"{sum(layer['neurons'] for layer in layers):,} neurons in {len(layers)} layers")
+        totals.append(f"{sum(layer['neurons'] for layer in layers):,.0f} neurons in {len(layers)} layers")
     if not totals and not layers:
         return ""
     parts = ["## Spikes", "; ".join(totals) + "." if totals else ""]

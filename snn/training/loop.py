@@ -221,6 +221,8 @@ class Trainer:
         at.loss_sum, at.loss_count = 0.0, 0
 
     def _save(self) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.plain.parameters()):
+            raise self._not_finite("weights are not finite", self.progress.step)
         if self.accelerator.is_main_process:
             save_state(
                 self.state, self.plain, self.optimizer.optimizer, self.scheduler, asdict(self.progress)
@@ -229,11 +231,15 @@ class Trainer:
 
     def _refuse_nan(self, value: float) -> None:
         if not math.isfinite(value):
-            raise TrainingError(
-                f"{self.name}: the loss is {value} at step {self.progress.step + 1} (epoch {self.progress.epoch + 1}); "
-                f"training stopped; the state of step {self.last_good} and the best network so far are kept. "
-                "A lower optimizer.lr or training.clip_norm may help"
-            )
+            raise self._not_finite(f"the loss is {value}", self.progress.step + 1)
+
+    def _not_finite(self, what: str, step: int) -> TrainingError:
+        kept = f"the state of step {self.last_good} and the best network so far are kept"
+        return TrainingError(
+            f"{self.name}: {what} at step {step} (epoch {self.progress.epoch + 1}); training stopped; "
+            f"{kept if self.state.exists() else 'no state was saved before'}. "
+            "A lower optimizer.lr or training.clip_norm may help"
+        )
 
     def _out_of_patience(self) -> bool:
         at = self.progress

@@ -73,7 +73,7 @@ class Script:
                     assert alive, f"ended before it could be stopped:\n{self.err}"
                     return line
             assert alive, f"ended before step {step} of {key}:\n{self.err}"
-            os.sched_yield()
+            self.process.join(0.002)
         raise AssertionError(f"no step {step} of {key} in {path}:\n{self.err}")
 
 

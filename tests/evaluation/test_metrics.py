@@ -1,0 +1,108 @@
+"""Metrics against plain numpy, in batches of odd sizes, with padding."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from snn.evaluation.metrics import AccuracyOverTime, SpikeRates
+from snn.neurons.recorder import LayerSpikes
+
+
+def cuts(total: int, sizes: list[int]) -> list[slice]:
+    starts = np.cumsum([0, *sizes])
+    assert starts[-1] == total
+    return [slice(a, b) for a, b in pairwise(starts)]
+
+
+@pytest.mark.parametrize("sizes", [[13], [1, 5, 7], [6, 6, 1]])
+def test_accuracy_over_time(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(4, 13, 3)), rng.integers(0, 3, 13)
+    metric = AccuracyOverTime(4)
+    for part in cuts(13, sizes):
+        metric.update(torch.tensor(logits[:, part]), torch.tensor(labels[part]))
+    expected = (logits.argmax(-1) == labels).mean(1)
+    assert metric.compute().tolist() == pytest.approx(expected.tolist(), abs=1e-15)
+
+
+def test_accuracy_is_exact_for_many_samples() -> None:
+    """In single precision a count stands still at 2^24."""
+    metric = AccuracyOverTime(1)
+    metric.correct += 2.0**24
+    metric.total += 2.0**24
+    metric.update(torch.tensor([[[0.0, 1.0]]]), torch.tensor([1]))
+    assert float(metric.correct) == 2.0**24 + 1
+
+
+def test_metrics_of_two_processes_are_added() -> None:
+    """As torchmetrics reduces them: sums of every state."""
+    for metric in (AccuracyOverTime(2), SpikeRates(["a"], 2)):
+        for name in metric._defaults:
+            reduce = metric._reductions[name]
+            assert reduce is not None
+            assert torch.equal(
+                reduce(torch.stack([torch.ones(3), torch.ones(3)])),  # type: ignore[operator]
+                torch.full((3,), 2.0),
+            )
+
+
+def spikes(
+    rng: np.random.Generator, T: int, rows: int, length: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spikes of -1, 0, 1 at ``[T, rows, length, width]``, and a mask of the positions that count."""
+    mask = np.arange(length) < rng.integers(1, length + 1, rows)[:, None]
+    return rng.integers(-1, 2, (T, rows, length, width)), mask
+
+
+@pytest.mark.parametrize("sizes", [[11], [1, 3, 7], [5, 5, 1]])
+def test_spike_rates(sizes: list[int]) -> None:
+    """Padding neither fires nor counts as a neuron."""
+    rng = np.random.default_rng(1)
+    T, layers = 3, {"one": (6, 4), "two": (5, 2)}
+    data = {name: spikes(rng, T, 11, *shape) for name, shape in layers.items()}
+    metric = SpikeRates(list(layers), T)
+    for part in cuts(11, sizes):
+        batch = {}
+        for name, (fired, mask) in data.items():
+            there = torch.tensor(fired[:, part] * mask[part][None, ..., None])
+            neurons = torch.tensor(mask[part].sum(1) * fired.shape[-1], dtype=torch.float64)
+            positive, negative = ((there == sign).sum((2, 3)).double() for sign in (1, -1))
+            batch[name] = LayerSpikes(positive, negative, neurons)
+        metric.update(batch)
+    positive, negative = metric.compute()
+    counted, possible = 0, 0
+    for index, (name, (fired, mask)) in enumerate(data.items()):
+        valid = fired[:, mask]  # [T, positions, width]
+        neurons = valid[0].size
+        assert positive[index].tolist() == pytest.approx(((valid == 1).sum((1, 2)) / neurons).tolist())
+        assert negative[index].tolist() == pytest.approx(((valid == -1).sum((1, 2)) / neurons).tolist())
+        layer = metric.by_layer()[index]
+        assert layer["name"] == name
+        assert layer["neurons"] == pytest.approx(neurons / 11)
+        assert layer["rate"] == pytest.approx(np.abs(valid).mean())
+        assert layer["rate_per_timestep"] == pytest.approx(np.abs(valid).mean((1, 2)).tolist())
+        counted, possible = counted + np.abs(valid).sum(), possible + valid.size
+    assert metric.total_rate() == pytest.approx(counted / possible)
+    assert metric.spikes_per_sample() == pytest.approx(counted / 11)
+
+
+def test_a_run_that_had_settled_has_no_spikes_after() -> None:
+    metric = SpikeRates(["a"], 4)
+    metric.update({"a": LayerSpikes(torch.ones(2, 1), torch.zeros(2, 1), torch.tensor([2.0]))})
+    metric.update({"a": LayerSpikes(torch.ones(4, 1), torch.ones(4, 1), torch.tensor([2.0]))})
+    positive, negative = metric.compute()
+    assert positive.reshape(-1).tolist() == [0.5, 0.5, 0.25, 0.25]
+    assert negative.reshape(-1).tolist() == [0.25] * 4
+    assert metric.total_rate() == pytest.approx((2 + 8) / (4 * 4))
+
+
+def test_one_layer_and_one_step() -> None:
+    metric = SpikeRates(["a"], 1)
+    metric.update({"a": LayerSpikes(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([2.0, 2.0]))})
+    (layer,) = metric.by_layer()
+    assert layer["rate"] == layer["positive_rate"] == 0.5
+    assert layer["rate_per_timestep"] == [0.5]

@@ -1,0 +1,82 @@
+"""Parameter groups: what decays, what has a rate of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from snn.conversion.quantize import calibrate, quantize, quantizers
+from snn.errors import ConfigError
+from snn.training.optimizer import build_optimizer
+from tests.training.small import seeded
+
+RULES = [{"match": "act", "do": "replace"}]
+ADAMW = {"_target_": "torch.optim.AdamW", "lr": 0.01, "weight_decay": 0.1}
+
+
+def quantised(name: str = "qcfs") -> nn.Module:
+    model = quantize(seeded(), RULES, name=name, levels=4)
+    return calibrate(model, [{"pixel_values": torch.rand(8, 1, 2, 2)}])
+
+
+def settings(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, dict[str, Any]]:
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("quantizer", ["qcfs", "lsq"])
+def test_biases_norms_and_thresholds_do_not_decay(quantizer: str) -> None:
+    model = quantised(quantizer)
+    found = settings(build_optimizer(model, ADAMW), model)
+    assert found.keys() == dict(model.named_parameters()).keys()  # each is in one group
+    decay = {name for name, group in found.items() if group["weight_decay"] > 0}
+    assert decay == {"first.weight", "classifier.weight"}
+    assert {group["lr"] for group in found.values()} == {0.01}
+
+
+def test_rates_of_the_stage_and_of_thresholds() -> None:
+    model = quantised()
+    found = settings(build_optimizer(model, ADAMW, lr=0.5, threshold_lr=0.25), model)
+    assert found["act.threshold"]["lr"] == 0.25
+    assert {group["lr"] for name, group in found.items() if name != "act.threshold"} == {0.5}
+    # Without a rate of their own thresholds go with the stage.
+    found = settings(build_optimizer(model, ADAMW, lr=0.5), model)
+    assert found["act.threshold"]["lr"] == 0.5
+    found = settings(build_optimizer(model, ADAMW, threshold_lr=0.0), model)
+    assert (found["act.threshold"]["lr"], found["first.weight"]["lr"]) == (0.0, 0.01)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = seeded()
+    model.first.requires_grad_(False)  # type: ignore[union-attr]
+    found = settings(build_optimizer(model, ADAMW), model)
+    assert not {name for name in found if name.startswith("first")}
+
+
+def test_a_setting_that_the_optimiser_does_not_have() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer: .*'momentum'"):
+        build_optimizer(seeded(), {**ADAMW, "momentum": 0.9})
+
+
+@pytest.mark.parametrize("quantizer", ["qcfs", "lsq"])
+def test_thresholds_learn_and_stay_positive_in_effect(quantizer: str) -> None:
+    """Even when a far too large step carries the parameter across zero."""
+    model = quantised(quantizer)
+    optimizer = build_optimizer(model, {"_target_": "torch.optim.SGD", "lr": 0.1}, threshold_lr=1.0)
+    (layer,) = quantizers(model).values()
+    x = 3 * (layer.threshold.detach().abs() + 1) * torch.ones(2, 6)
+    signs = set()
+    for _ in range(4):
+        optimizer.zero_grad()
+        layer(x).sum().backward()  # saturated, so smaller thresholds give less
+        assert layer.threshold.grad is not None
+        assert layer.threshold.grad.isfinite().all()
+        assert (layer.threshold.grad != 0).all()
+        optimizer.step()
+        signs |= set(layer.threshold.detach().sign().tolist())
+        assert (layer.positive_threshold() > 0).all()
+        assert (layer(x) >= 0).all()
+    assert -1.0 in signs  # it was carried across, which is what is tried here
