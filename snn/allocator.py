@@ -1,8 +1,8 @@
 """Keep freed memory for the next tensor of its size.
 
-glibc gives blocks above 32 MB, and often smaller ones, back to the system as soon as they are freed. A network frees and asks for such
-blocks all the time, and the page faults that follow can cost more than its arithmetic: on a small virtual machine a BERT's forward
-ran several times as fast without them.
+glibc gives large blocks back to the system as soon as they are freed. A network frees and asks for such blocks all
+the time, and the page faults that follow can cost more than its arithmetic: on a small virtual machine a BERT's
+forward ran several times as fast without them.
 """
 
 from __future__ import annotations

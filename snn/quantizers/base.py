@@ -114,23 +114,29 @@ class Quantizer(nn.Module):
         return self._samples is not None
 
     def take_samples(self) -> Tensor:
-        """What was observed, channels last: ``[rows, C]``; padding is left out."""
+        """What was observed, ``[rows, C, keys]``; padding is left out, and keys is 1 unless :attr:`over_keys`."""
         if not self._samples:
-            return torch.empty(0, 1)
-        return torch.cat(self._samples)
+            return torch.empty(0, 1, 1)
+        longest = max(rows.shape[2] for rows in self._samples)
+        return torch.cat([nn.functional.pad(rows, (0, longest - rows.shape[2])) for rows in self._samples])
 
     def _keep(self, x: Tensor) -> None:
         assert self._samples is not None
         mask, axis = current_mask(x, self.over_keys), self.resolve_axis(x)
         values = x.detach().float()
-        if self.granularity == "tensor":
-            rows = (values[mask.expand_as(values)] if mask is not None else values).reshape(-1, 1)
+        rows, budget = values.movedim(axis, -1), self._rows_per_batch
+        if self.over_keys:
+            # Whole distributions over keys stay together: [B, queries, keys, heads].
+            budget = max(1, budget // 8)
+            rows = rows[mask[:, 0].any(-1)] if mask is not None else rows.flatten(0, 1)
+            rows = rows.transpose(1, 2)
+            if self.granularity == "tensor":
+                rows = rows.flatten(0, 1)[:, None]
         else:
-            rows = values.movedim(axis, -1)
             if mask is not None:
                 rows = rows[mask.expand_as(values).movedim(axis, -1)[..., 0]]
-            rows = rows.reshape(-1, values.shape[axis])
-        stride = max(1, -(-rows.shape[0] // self._rows_per_batch))
+            rows = rows.reshape(-1, 1 if self.granularity == "tensor" else values.shape[axis], 1)
+        stride = max(1, -(-rows.shape[0] // budget))
         offset = len(self._samples) % stride
         self._samples.append(rows[offset::stride].clone())
 

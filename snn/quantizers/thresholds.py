@@ -40,7 +40,8 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
         )
     if not bool(rows.isfinite().all()):
         raise ConversionError("activations are not finite while thresholds were set")
-    magnitude = rows.abs() if quantizer.signed else rows.clamp_min(0)
+    flat = rows.transpose(1, 2).flatten(0, 1)
+    magnitude = flat.abs() if quantizer.signed else flat.clamp_min(0)
     top = magnitude.amax(0)
     alive = top > 0
     if method == "max":
@@ -48,7 +49,7 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     elif method == "percentile":
         if not 0 < percentile <= 100:
             raise ConfigError(f"quantization.percentile must be in (0, 100]; got {percentile}")
-        rank = max(1, min(rows.shape[0], round(rows.shape[0] * percentile / 100)))
+        rank = max(1, min(flat.shape[0], round(flat.shape[0] * percentile / 100)))
         value = magnitude.kthvalue(rank, dim=0).values
         value = torch.where(value > 0, value, top)
     elif method == "mse":
@@ -73,5 +74,12 @@ def _least_error(quantizer: Quantizer, rows: Tensor, top: Tensor) -> Tensor:
 
 
 def _squared_error(quantizer: Quantizer, rows: Tensor, threshold: Tensor) -> Tensor:
-    step = quantizer.step_for(threshold)
-    return codes(rows, step, *quantizer.bounds).mul_(step).sub_(rows).square_().sum(0)
+    """Per channel. Of a distribution over keys, the error of its sum counts beside that of its parts.
+
+    What attention probabilities weight are vectors with a common mean, so the context's error is
+    ``sum_j e_j^2 var(v) + (sum_j e_j)^2 mean(v)^2``; rounding every small probability to zero loses its mass.
+    """
+    step = quantizer.step_for(threshold)[:, None]
+    error = codes(rows, step, *quantizer.bounds).mul_(step).sub_(rows)
+    total = error.sum(2).square_().sum(0) if rows.shape[2] > 1 else 0.0
+    return error.square_().sum((0, 2)) + total

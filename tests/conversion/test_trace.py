@@ -358,7 +358,7 @@ def test_uncalibrated_quantisers_stay_so_even_if_the_forward_fails() -> None:
     trace(model, pictures())
     assert state(model) == before
     assert first.observing
-    assert first.take_samples().shape == (4, 4)
+    assert first.take_samples().shape == (4, 4, 1)
     assert not any(q.calibrated or q.observing for q in quantizers(model).values() if q is not first)
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from snn.errors import ConfigError, ConversionError
 from snn.functional.padding import valid_positions
+from snn.functional.quantize import qcfs
 from snn.quantizers.base import Quantizer
+from snn.quantizers.qcfs import QCFS
 from snn.quantizers.registry import QUANTIZERS
 from snn.quantizers.thresholds import METHODS, estimate_threshold
 
@@ -121,3 +123,21 @@ def test_unknown_method() -> None:
         ConfigError, match=r"quantization.init must be one of mse, max, percentile; got 'mean'"
     ):
         estimate_threshold(seen("qcfs", torch.ones(2, 2)), "mean")
+
+
+def test_a_distribution_over_keys_keeps_its_mass() -> None:
+    """One large probability and many small ones: by squared error alone all the small ones would round to zero."""
+    probabilities = torch.full((64, 1, 17), 0.4 / 16)
+    probabilities[:, :, 0] = 0.6
+    thresholds = {}
+    for over_keys in (False, True):
+        quantizer = QCFS(levels=4, axis=1)
+        quantizer.over_keys = over_keys
+        quantizer.observe(10_000)
+        quantizer(probabilities[:, :, None])  # [B, heads, queries, keys]
+        thresholds[over_keys] = estimate_threshold(quantizer, "mse")
+    lost = {
+        key: float((qcfs(probabilities, value, 4) - probabilities).sum(-1).abs().mean())
+        for key, value in thresholds.items()
+    }
+    assert lost[True] < 0.75 * lost[False]
