@@ -125,19 +125,17 @@ def test_unknown_method() -> None:
         estimate_threshold(seen("qcfs", torch.ones(2, 2)), "mean")
 
 
-def test_a_distribution_over_keys_keeps_its_mass() -> None:
-    """One large probability and many small ones: by squared error alone all the small ones would round to zero."""
-    probabilities = torch.full((64, 1, 17), 0.4 / 16)
-    probabilities[:, :, 0] = 0.6
-    thresholds = {}
+def test_a_distribution_over_keys_keeps_more_of_its_mass() -> None:
+    """By squared error alone, many small probabilities would round to zero beside a few large ones."""
+    probabilities = (2 * torch.randn(64, 1, 1, 24)).softmax(-1)  # [B, heads, queries, keys]
+    mass, squared = {}, {}
     for over_keys in (False, True):
         quantizer = QCFS(levels=4, axis=1)
         quantizer.over_keys = over_keys
         quantizer.observe(10_000)
-        quantizer(probabilities[:, :, None])  # [B, heads, queries, keys]
-        thresholds[over_keys] = estimate_threshold(quantizer, "mse")
-    lost = {
-        key: float((qcfs(probabilities, value, 4) - probabilities).sum(-1).abs().mean())
-        for key, value in thresholds.items()
-    }
-    assert lost[True] < 0.75 * lost[False]
+        quantizer(probabilities)
+        error = qcfs(probabilities, estimate_threshold(quantizer, "mse"), 4) - probabilities
+        mass[over_keys] = float(error.sum(-1).square().sum())
+        squared[over_keys] = float(error.square().sum())
+    assert mass[True] < 0.8 * mass[False]
+    assert squared[True] + mass[True] < squared[False] + mass[False]
