@@ -128,7 +128,6 @@ class TrainingConfig:
         save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null:
             epochs only.
         temperature: Of distillation.
-        keep_stages: Whether the networks of all stages stay on disk.
         float: Training of the float network.
         quantized: Training of the quantised network.
     """
@@ -145,7 +144,6 @@ class TrainingConfig:
     log_every: int = 10
     save_every: int | None = 200
     temperature: float = 2.0
-    keep_stages: bool = True
     float: StageConfig = field(default_factory=StageConfig)
     quantized: StageConfig = field(default_factory=StageConfig)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace as replace_fields
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from snn.conversion.call import call_model, labels_removed
 from snn.conversion.network import SpikingNetwork
+from snn.conversion.plan import Plan
 from snn.conversion.quantize import quantizers
 from snn.conversion.surgery import replace
 from snn.errors import ConfigError, ConversionError, did_you_mean
@@ -76,6 +78,13 @@ def with_levels(model: nn.Module, levels: int) -> nn.Module:
     changed = copy.deepcopy(model)
     for quantizer in quantizers(changed).values():
         quantizer.levels = levels
+    made = getattr(changed, "plan", None)
+    if isinstance(made, Plan):  # a checkpoint rebuilds its quantisers from the plan
+        steps = (
+            replace_fields(s, options={**(s.options or {}), "levels": levels}) if s.acts else s
+            for s in made.steps
+        )
+        changed.plan = Plan(tuple(steps), made.rules)  # type: ignore[assignment]
     return changed
 
 

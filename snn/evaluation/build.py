@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,10 +169,6 @@ def at_levels(session: Session, model: nn.Module, T: int) -> nn.Module:
     if found.name != "qcfs" or found.levels == T:
         return model
     changed = with_levels(model, T)
-    made = getattr(changed, "plan", None)
-    if isinstance(made, Plan):  # a checkpoint of the spiking network rebuilds its quantisers from the plan
-        steps = (replace(s, options={**(s.options or {}), "levels": T}) if s.acts else s for s in made.steps)
-        changed.plan = Plan(tuple(steps), made.rules)  # type: ignore[assignment]
     if session.config.conversion.thresholds == "follow":
         log.info("levels: %d trained, %d now; thresholds are set anew from training data", found.levels, T)
         return calibrated(session, changed)

@@ -194,15 +194,15 @@ def jobs(sweep: Path) -> list[dict]:
 
 
 def test_a_sweep_over_T_and_neurons_ends_in_one_report(text_run: Run, tmp_path: Path) -> None:
-    sweep = tmp_path / "sweep"
     script = Script(
         "evaluate",
         ["-m", f"checkpoint={text_run[0]}", "T=2,4", "neuron=para_inf,integrate_fire"]
-        + [f"hydra.sweep.dir={sweep}", *SMALL],
+        + [f"paths.multirun={tmp_path / 'multirun'}", *SMALL],
         tmp_path / "out",
     )
     assert script.wait() == 0, script.err
     assert script.errors == []
+    (sweep,) = (tmp_path / "multirun" / "evaluate").iterdir()  # where a sweep lands if nobody says where
     found = {}
     for index in range(4):
         summary = read_json(sweep / str(index) / "summary.json")
