@@ -8,8 +8,6 @@ everything else.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from snn.conversion.network import SpikingNetwork
 from snn.conversion.plan import Plan, Step
 from snn.conversion.quantize import insert
 from snn.errors import CheckpointError, SNNError
+from snn.folders import replaced_folder, surviving
 from snn.models.registry import create_model
 
 FORMAT = "snn-checkpoint-1"
@@ -55,30 +54,15 @@ def save_checkpoint(
     folder = Path(folder)
     description, inner = describe(model)
     description |= {"labels": list(labels or []), "about": dict(about or {})}
-    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old")
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in inner.state_dict().items()}
+    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in inner.state_dict().items()}
-        save_file(tensors, fresh / WEIGHTS)
-        (fresh / DESCRIPTION).write_text(
-            yaml.safe_dump(description, sort_keys=False, allow_unicode=True), "utf-8"
-        )
-        if tokenizer is not None:
-            tokenizer.save_pretrained(fresh)
-        for path in fresh.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with replaced_folder(folder) as fresh:
+            save_file(tensors, fresh / WEIGHTS)
+            (fresh / DESCRIPTION).write_text(text, "utf-8")
+            if tokenizer is not None:
+                tokenizer.save_pretrained(fresh)
     except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
         reason = str(error).splitlines()[0]
         kept = "the previous checkpoint is unharmed" if folder.exists() else "nothing was written"
         raise CheckpointError(f"cannot save a checkpoint to {folder}: {reason}; {kept}") from error
@@ -181,9 +165,7 @@ def find_checkpoint(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     for candidate in (folder, folder / "checkpoint"):
-        old = candidate.with_name(f".{candidate.name}.old")
-        if not candidate.exists() and (old / DESCRIPTION).exists():
-            return old
+        candidate = surviving(candidate)
         if (candidate / DESCRIPTION).exists():
             return candidate
     if not folder.exists():

@@ -6,8 +6,6 @@ A state is one folder, replaced as a whole, so a kill while saving leaves the on
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from snn.errors import CheckpointError
+from snn.folders import replaced_folder, surviving
 
 _TENSORS, _PROGRESS = "state.safetensors", "progress.json"
 
@@ -55,24 +54,12 @@ def save_state(
         "optimizer": {"param_groups": saved["param_groups"], "scalars": scalars},
         "scheduler": {k: v for k, v in scheduler.state_dict().items() if k != "lr_lambdas"},
     }
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    numbers = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, fresh / _TENSORS)
-        (fresh / _PROGRESS).write_text(json.dumps(description), "utf-8")
-        for path in fresh.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        fresh.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with replaced_folder(folder) as fresh:
+            save_file(numbers, fresh / _TENSORS)
+            (fresh / _PROGRESS).write_text(json.dumps(description), "utf-8")
     except (OSError, RuntimeError, SafetensorError) as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if old.exists() and not folder.exists():
-            old.rename(folder)
         raise CheckpointError(
             f"cannot save a resumable state to {folder}: {error}; the one before is unharmed"
         ) from error
@@ -84,7 +71,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: The state is damaged.
     """
-    folder = _present(folder)
+    folder = surviving(folder)
     if not folder.exists():
         return None
     try:
@@ -99,7 +86,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: 
     Raises:
         CheckpointError: The state is damaged or belongs to another network.
     """
-    folder = _present(folder)
+    folder = surviving(folder)
     try:
         tensors = load_file(folder / _TENSORS)
         description = json.loads((folder / _PROGRESS).read_text("utf-8"))
@@ -121,8 +108,3 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: 
     torch.set_rng_state(tensors["random/cpu"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all([tensors[k] for k in sorted(tensors) if k.startswith("random/cuda")])
-
-
-def _present(folder: Path) -> Path:
-    old = folder.with_name(f".{folder.name}.old")
-    return old if not folder.exists() and old.exists() else folder
