@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from snn.allocator import keep_freed_memory
 from snn.tracking.table import text_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,7 @@ def compare(
         rounds: Number of pairs for each of the others; even, so that each comes first as often as second.
         least: Seconds; what takes less is repeated within its half of the pair.
     """
+    keep_freed_memory()  # as train.py, convert.py and evaluate.py do
     # The first call loads and allocates; the second says how many calls fill the least time.
     warm = {name: [seconds_of(thing) for _ in range(2)][-1] for name, thing in things.items()}
     calls = {name: max(1, math.ceil(least / seconds)) for name, seconds in warm.items()}

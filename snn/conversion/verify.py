@@ -24,6 +24,7 @@ from snn.conversion.quantize import quantizers
 from snn.conversion.surgery import place
 from snn.errors import ConversionError
 from snn.functional.padding import valid_positions
+from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run
 
 #: Rounding that two orders of summation may leave, in units of the last place of the largest input of a
@@ -42,6 +43,7 @@ class LayerError:
         ties: Of these, those whose inputs agree within rounding and straddle a border between two levels.
         carried: Of these, those whose inputs differ by more than rounding, because an earlier layer's code
             does.
+        unsettled: Values whose count would still change after T if the input stayed as it is.
         margin: Largest distance of a tie from its border, in levels.
         max_error: Largest absolute difference.
         mean_error: Mean absolute difference.
@@ -52,6 +54,7 @@ class LayerError:
     differing: int = 0
     ties: int = 0
     carried: int = 0
+    unsettled: int = 0
     margin: float = 0.0
     max_error: float = 0.0
     mean_error: float = 0.0
@@ -99,6 +102,10 @@ class Report:
         return sum(layer.elements for layer in self.layers)
 
     @property
+    def unsettled(self) -> int:
+        return sum(layer.unsettled for layer in self.layers)
+
+    @property
     def unexplained(self) -> int:
         """Differing codes that are no tie and have no tie before them."""
         count, seen_tie = 0, False
@@ -109,7 +116,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        if not self.exact:
+        if not self.exact or self.unsettled:
             return True
         return self.unexplained == 0 and (self.differing > 0 or self.logits_max_error <= self.tolerance)
 
@@ -119,6 +126,11 @@ class Report:
         same = f"same class for {self.same_prediction:,} of {self.samples:,} samples"
         if not self.exact:
             return f"measured, not exact by law: logits differ by at most {self.logits_max_error:.2g}; {same}"
+        if self.unsettled:
+            return (
+                f"not settled: {self.unsettled / self.elements:.2%} of {self.elements:,} counts would still change "
+                f"after T, so raise T; logits differ by at most {self.logits_max_error:.2g}; {same}"
+            )
         if not self.passed:
             return (
                 f"FAILED: {self.unexplained:,} of {self.elements:,} codes differ for no reason of rounding; "
@@ -167,6 +179,7 @@ class Report:
             "elements": self.elements,
             "differing": self.differing,
             "ties": self.ties,
+            "unsettled": self.unsettled,
             "unexplained": self.unexplained,
             "samples": self.samples,
             "same_prediction": self.same_prediction,
@@ -296,6 +309,9 @@ class _Comparison:
         layer.elements += gap.numel()
         layer.mean_error = total / layer.elements
         layer.max_error = max(layer.max_error, float(gap.max()))
+        neuron = event.neuron
+        if isinstance(neuron, Neuron) and neuron.exact == "settled":
+            layer.unsettled += int((neuron.final_count(event.aggregate[-1] / unit, run) != count).sum())
         number = int(differing.sum())
         if not number:
             return

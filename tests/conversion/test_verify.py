@@ -45,6 +45,20 @@ def test_a_wrong_weight_behind_the_last_neuron_fails() -> None:
     assert snn.verify(model, network, [inputs], tolerance=1e9).passed
 
 
+def test_too_few_steps_to_settle_are_named() -> None:
+    model, inputs = quantised("bert", "lsq", 16)
+    short = snn.verify(model, snn.convert(model, "st_bif", 3), [inputs])
+    assert short.unsettled > 0
+    assert short.verdict.startswith("not settled: ")
+    assert short.passed  # a law that speaks of settled networks promises nothing here
+    network = snn.convert(model, "st_bif", 64)
+    assert snn.verify(model, network, [inputs]).unsettled == 0
+    next(iter(network.neurons.values())).threshold[0] *= 1.3
+    wrong = snn.verify(model, network, [inputs])
+    assert wrong.unsettled == 0
+    assert not wrong.passed
+
+
 def test_a_carried_difference_needs_a_tie_before_it() -> None:
     carried = LayerError("later", elements=10, differing=2, carried=2)
     assert not Report([carried]).passed
