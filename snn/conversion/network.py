@@ -61,6 +61,11 @@ class SpikingNetwork(nn.Module):
             raise ConfigError(f"T must be at least 1; got {T}")
         self.model, self.T, self.coding = model, int(T), coding
         self.execution, self.chunk = execution, chunk
+        first = next(iter(self.neurons.values()), None)
+        if first is None:
+            raise ConversionError("the model holds no neuron: convert it first (snn.convert)")
+        #: The kind of its neurons; all are of one.
+        self.kind = type(first)
         self._check_execution(execution, chunk)
         super().train(False)
 
@@ -71,7 +76,7 @@ class SpikingNetwork(nn.Module):
 
     @property
     def causal(self) -> bool:
-        return all(n.causal for n in self.neurons.values())
+        return self.kind.causal
 
     def forward(
         self,
@@ -99,8 +104,9 @@ class SpikingNetwork(nn.Module):
             chunk = self.chunk
         self._check_execution(execution, chunk)
         run = Run(self.T, self.coding, collapsed=execution == "collapsed", observers=list(observers))
-        recorder = SpikeRecorder({m: place(name) for name, m in self.neurons.items()})
+        recorder = None
         if record:
+            recorder = SpikeRecorder({m: place(name) for name, m in self.neurons.items()})
             run.observers.append(recorder)
         quiet = _Quiet()
         if execution == "stepwise" and self.coding == "sum":
@@ -117,7 +123,7 @@ class SpikingNetwork(nn.Module):
         computed = len(logits)
         if execution != "collapsed":
             logits.extend([logits[-1]] * (self.T - computed))
-        return SpikingOutput(torch.stack(logits), recorder.layers() if record else {}, computed)
+        return SpikingOutput(torch.stack(logits), recorder.layers() if recorder else {}, computed)
 
     def save(self, folder: str | Path, **extra: Any) -> Path:
         """Write a checkpoint; see :func:`snn.conversion.checkpoint.save_checkpoint`."""
@@ -145,18 +151,15 @@ class SpikingNetwork(nn.Module):
             raise ConfigError(f"execution: unknown name {execution!r}; {did_you_mean(execution, EXECUTIONS)}")
         if chunk is not None and chunk < 1:
             raise ConfigError(f"execution.chunk must be at least 1; got {chunk}")
-        first = next(iter(self.neurons.values()), None)
-        if first is None:
-            raise ConversionError("the model holds no neuron: convert it first (snn.convert)")
         cut = self.T > 1 and (execution == "stepwise" or (chunk is not None and chunk < self.T))
         if cut and execution != "collapsed" and not self.causal:
             raise ConfigError(
-                f"neuron={first.name} needs all T steps at once, so execution=stepwise and execution.chunk < T "
+                f"neuron={self.kind.name} needs all T steps at once, so execution=stepwise and execution.chunk < T "
                 "cannot work; use execution=parallel or collapsed"
             )
-        if execution == "collapsed" and first.exact == "never":
+        if execution == "collapsed" and self.kind.exact == "never":
             raise ConfigError(
-                f"neuron={first.name} has no collapsed form; use execution=parallel or stepwise"
+                f"neuron={self.kind.name} has no collapsed form; use execution=parallel or stepwise"
             )
 
 

@@ -311,7 +311,7 @@ class _Comparison:
         layer.max_error = max(layer.max_error, float(gap.max()))
         neuron = event.neuron
         if isinstance(neuron, Neuron) and neuron.exact == "settled":
-            layer.unsettled += int((neuron.final_count(event.aggregate[-1] / unit, run) != count).sum())
+            layer.unsettled += int((neuron.final_count(event.aggregate[-1], unit, run) != count).sum())
         number = int(differing.sum())
         if not number:
             return

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConversionError
+from snn.functional.quantize import codes
 from snn.functional.time_axis import align, fold, unfold
 from snn.neurons.run import Event, Run, current_run
 from snn.quantizers.base import Quantizer
@@ -83,22 +84,38 @@ class Neuron(nn.Module):
         """
         raise NotImplementedError
 
-    def final_count(self, charge: Tensor, run: Run) -> Tensor:
-        """Count at T from the final charge alone, where the law has such a form."""
+    def final_bounds(self, run: Run) -> tuple[int, int]:
+        """Least and greatest count at T, where the count at T follows from the final charge alone."""
         raise ConversionError(f"neuron={self.name} has no collapsed form; use execution=parallel or stepwise")
+
+    def final_count(self, aggregate: Tensor, unit: Tensor, run: Run) -> Tensor:
+        """Count at T from the final aggregate alone: the quantiser's own arithmetic.
+
+        Args:
+            aggregate: ``A_T``.
+            unit: What one spike is worth in it.
+            run: The run in force.
+
+        Shape:
+            ``[..., B, ...]`` to the same.
+        """
+        return codes(aggregate, unit, *self.final_bounds(run))
 
     def forward(self, aggregate: Tensor) -> Tensor:
         run = current_run()
         call = run.enter(self)
         if aggregate.dtype in (torch.bfloat16, torch.float16):
             aggregate = aggregate.float()
-        over_time = unfold(aggregate, run.steps)
-        sample = over_time[0]
-        axis = self.axis if self.axis is not None else (1 if sample.dim() == 4 else -1)
-        unit = run.unit(align(self.threshold, sample, axis).to(aggregate.dtype), sample.dim())
+        dims = aggregate.dim()
+        axis = self.axis if self.axis is not None else (1 if dims == 4 else -1)
+        threshold = align(self.threshold, aggregate, axis).to(aggregate.dtype)
+        if run.collapsed and not run.observers:
+            unit = run.final_unit(threshold)
+            return self.final_count(aggregate, unit, run).mul_(unit)
+        over_time, unit = unfold(aggregate, run.steps), run.unit(threshold, dims)
         previous = run.state.get((id(self), call))
         if previous is None:
-            previous = torch.zeros((), dtype=sample.dtype, device=sample.device).expand_as(sample)
+            previous = over_time.new_zeros(()).expand_as(over_time[0])
         counts = self.count_chunk(over_time, unit, previous, run)
         if run.times.stop <= run.T:
             run.state[id(self), call] = counts[-1].clone()
@@ -111,8 +128,9 @@ class Neuron(nn.Module):
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts of the chunk from the aggregates ``[t, B, ...]``; the final count alone in a collapsed run."""
-        charge = over_time / unit
-        return self.final_count(charge, run) if run.collapsed else self.counts(charge, previous, run)
+        if run.collapsed:
+            return self.final_count(over_time, unit, run)
+        return self.counts(over_time / unit, previous, run)
 
     def extra_repr(self) -> str:
         return f"channels={self.threshold.numel()}, signed={self.signed}"

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from snn.errors import ConfigError
 from snn.functional.fire import SPIKE_ORDERS, SpikeOrder, place_spikes
-from snn.functional.quantize import codes
 from snn.neurons.base import Neuron
 from snn.neurons.run import Run
 
@@ -40,8 +39,8 @@ class ParaInf(Neuron):
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         # The last aggregate alone decides, so the other steps' charges are never formed.
-        last = codes(over_time[-1:], unit[-1:], *self._bounds(run))
+        last = self.final_count(over_time[-1:], unit[-1:], run)
         return last if run.collapsed else place_spikes(last[0], run.times, run.T, self.order)
 
-    def _bounds(self, run: Run) -> tuple[int, int]:
+    def final_bounds(self, run: Run) -> tuple[int, int]:
         return (-run.T if self.signed else 0), run.T

@@ -82,6 +82,10 @@ class Run:
         self.calls[id(neuron)] += 1
         return call
 
+    def final_unit(self, threshold: Tensor) -> Tensor:
+        """What one spike is worth in the aggregate at T, in the shape of ``threshold``."""
+        return threshold if self.coding == "sum" else threshold / threshold.new_full((), self.T)
+
     def unit(self, threshold: Tensor, dims: int) -> Tensor:
         """What one spike is worth in the aggregate at each step of the chunk: ``[t, 1, ...]`` by the shape of
         ``threshold``.

@@ -27,8 +27,8 @@ class STBIF(Neuron):
     causal: ClassVar[bool] = True
     exact: ClassVar[str] = "settled"
 
-    def final_count(self, charge: Tensor, run: Run) -> Tensor:
-        return (charge + 0.5).floor_().clamp_(self.qmin, self.qmax)
+    def final_bounds(self, run: Run) -> tuple[int, int]:
+        return self.qmin, self.qmax
 
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
         counts = torch.empty_like(charge)
