@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,9 @@ def run(config: Config, folder: Path) -> float:
             with session.timed(stage):
                 STAGES[stage](experiment)
         del session.summary["resume"]
+        shutil.rmtree(
+            folder / "resume", ignore_errors=True
+        )  # thrice the size of the network, and nothing is left to do
         return experiment.result()
 
 

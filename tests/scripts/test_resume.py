@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from snn.errors import CheckpointError
 from snn.tracking.files import read_json, read_metrics
 from snn.training.experiment import run
+from snn.training.loop import Progress
 from snn.training.resume import read_progress
 from tests.scripts.composing import composed
 from tests.scripts.processes import Script
@@ -194,8 +196,12 @@ def test_a_damaged_state_is_refused(unbroken: Path, tmp_path: Path) -> None:
 
     folder = tmp_path / "run"
     shutil.copytree(unbroken, folder)
-    path = folder / "resume" / "state.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
+    assert not (folder / "resume").exists()  # a finished run keeps no state
+    at = {"progress": asdict(Progress("quantized", batch=1, step=1))}
+    (folder / "resume").mkdir()
+    (folder / "resume" / "progress.json").write_text(json.dumps(at))
+    weights = (folder / "stages" / "quantized" / "model.safetensors").read_bytes()
+    (folder / "resume" / "state.safetensors").write_bytes(weights[:-100])
     with pytest.raises(CheckpointError, match=r"resume: the state in .* cannot be used"):
         run(composed("train", f"resume={folder}"), folder)
     (folder / "resume" / "progress.json").write_text("{")
