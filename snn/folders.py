@@ -24,7 +24,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         ...     (target / "step").read_text()
         '7'
     """
-    fresh, old = folder.with_name(f".{folder.name}.new-{os.getpid()}"), _before(folder)
+    fresh, old = folder.with_name(f".{folder.name}.new"), _before(folder)
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)

@@ -156,7 +156,7 @@ def test_a_failure_between_the_two_renames_puts_the_old_one_back(
     rename = Path.rename
 
     def fails_for_the_new_one(path: Path, target: Path) -> Path:
-        if ".new-" in path.name:
+        if path.name.endswith(".new"):
             raise OSError(5, "Input/output error")
         return rename(path, target)
 

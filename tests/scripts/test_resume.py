@@ -38,7 +38,7 @@ VOLATILE = ("time", "samples_per_second")
 
 def tensors(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     found = {str(p.relative_to(folder)): load_file(p) for p in sorted(folder.rglob("*.safetensors"))}
-    assert len(found) == 5  # three stages, the checkpoint, the state
+    assert len(found) == 4  # three stages and the checkpoint
     return found
 
 

@@ -55,7 +55,7 @@ def test_the_files(finished: Path) -> None:
     expected += [
         f"{f}/{n}" for f in ("checkpoint", "stages/float") for n in ("model.yaml", "model.safetensors")
     ]
-    expected += ["resume/state.safetensors", "resume/progress.json", "figures/accuracy_over_time.png"]
+    expected += ["figures/accuracy_over_time.png"]
     expected += ["figures/spike_rate_per_layer.png", "figures/training_curves.png", "tables/spike_rates.csv"]
     for name in expected:
         assert (finished / name).stat().st_size > 0, name
@@ -109,6 +109,7 @@ def test_the_summary_holds_what_it_should(finished: Path) -> None:
     assert set(summary["results"]) == {"float", "calibrated", "quantized", "spiking"}
     assert set(summary["validation"]) == {"float", "calibrated", "quantized"}
     assert "resume" not in summary  # it is finished
+    assert not (finished / "resume").exists()
 
 
 def test_accuracy_and_agreement_are_those_of_the_saved_networks(finished: Path) -> None:
