@@ -82,7 +82,7 @@ class Neuron(nn.Module):
         Shape:
             ``[t, B, ...]`` and ``[B, ...]`` to ``[t, B, ...]``.
         """
-        raise NotImplementedError
+        raise ConversionError(f"neuron={self.name} has no law that goes from step to step")
 
     def final_bounds(self, run: Run) -> tuple[int, int]:
         """Least and greatest count at T, where the count at T follows from the final charge alone."""

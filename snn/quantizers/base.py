@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ GRANULARITIES = ("channel", "tensor")
 _SMALLEST = 1e-8
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
     """Base of the quantisers.
 
     The trainable ``threshold`` is empty until it is set from data (:func:`snn.calibrate`) or from a number.
@@ -61,25 +62,25 @@ class Quantizer(nn.Module):
         self._rows_per_batch = 0
 
     @property
+    @abstractmethod
     def bounds(self) -> tuple[int, int]:
         """Smallest and largest code."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step_size(self, x: Tensor) -> Tensor:
         """Distance of two levels, shaped to broadcast over ``x``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def quantize(self, x: Tensor) -> Tensor:
         """The quantised ``x``, with the subclass's gradient."""
-        raise NotImplementedError
 
     def step_for(self, threshold: Tensor) -> Tensor:
         """The step that belongs to a threshold, the largest positive value that is represented."""
         return threshold / self.bounds[1]
 
+    @abstractmethod
     def from_step(self, step: Tensor) -> Tensor:
         """Inverse of what :meth:`step_size` does to the parameter: the parameter for a given step."""
-        raise NotImplementedError
 
     @property
     def calibrated(self) -> bool:
