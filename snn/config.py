@@ -272,6 +272,7 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
     Raises:
         ConfigError: One line that names both keys.
     """
+    from snn.neurons.execution import EXECUTIONS, check_execution
     from snn.neurons.registry import NEURONS
 
     law = NEURONS.get(neuron)
@@ -282,15 +283,8 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
         raise ConfigError(
             f"neuron={neuron} works under coding {' or '.join(law.codings)}; got neuron.coding={coding}"
         )
-    mode, chunk, T = config.execution.mode, config.execution.chunk, config.T
-    _one_of("execution.mode", mode, ("parallel", "stepwise", "collapsed"))
-    cut = mode == "stepwise" or (chunk is not None and (T is None or chunk < T))
-    if not law.causal and cut and mode != "collapsed" and T != 1:
-        raise ConfigError(
-            f"neuron={neuron} needs all T steps at once; use execution=parallel or collapsed, not {mode}"
-        )
-    if mode == "collapsed" and law.exact == "never":
-        raise ConfigError(f"neuron={neuron} has no collapsed form; use execution=parallel or stepwise")
+    _one_of("execution.mode", config.execution.mode, EXECUTIONS)
+    check_execution(law, config.T, config.execution.mode, config.execution.chunk)
 
 
 def instantiate(config: dict[str, Any], where: str, **arguments: Any) -> Any:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from snn.conversion.call import call_model
 from snn.conversion.surgery import place
-from snn.errors import ConfigError, ConversionError, did_you_mean
+from snn.errors import ConfigError, ConversionError
 from snn.functional.padding import valid_positions
 from snn.functional.time_axis import repeat_over_time, unfold
 from snn.neurons.base import Neuron
+from snn.neurons.execution import check_execution
 from snn.neurons.recorder import LayerSpikes, SpikeRecorder
 from snn.neurons.run import Event, Observer, Run, running
-
-EXECUTIONS = ("parallel", "stepwise", "collapsed")
 
 
 @dataclass
@@ -66,7 +65,7 @@ class SpikingNetwork(nn.Module):
             raise ConversionError("the model holds no neuron: convert it first (snn.convert)")
         #: The kind of its neurons; all are of one.
         self.kind = type(first)
-        self._check_execution(execution, chunk)
+        check_execution(self.kind, self.T, execution, chunk)
         super().train(False)
 
     @property
@@ -102,7 +101,7 @@ class SpikingNetwork(nn.Module):
         execution = execution or self.execution
         if chunk is None and execution == self.execution:
             chunk = self.chunk
-        self._check_execution(execution, chunk)
+        check_execution(self.kind, self.T, execution, chunk)
         run = Run(self.T, self.coding, collapsed=execution == "collapsed", observers=list(observers))
         recorder = None
         if record:
@@ -145,22 +144,6 @@ class SpikingNetwork(nn.Module):
         size = chunk or (1 if execution == "stepwise" else self.T)
         for start in range(1, self.T + 1, size):
             yield range(start, min(start + size, self.T + 1))
-
-    def _check_execution(self, execution: str, chunk: int | None) -> None:
-        if execution not in EXECUTIONS:
-            raise ConfigError(f"execution: unknown name {execution!r}; {did_you_mean(execution, EXECUTIONS)}")
-        if chunk is not None and chunk < 1:
-            raise ConfigError(f"execution.chunk must be at least 1; got {chunk}")
-        cut = self.T > 1 and (execution == "stepwise" or (chunk is not None and chunk < self.T))
-        if cut and execution != "collapsed" and not self.causal:
-            raise ConfigError(
-                f"neuron={self.kind.name} needs all T steps at once, so execution=stepwise and execution.chunk < T "
-                "cannot work; use execution=parallel or collapsed"
-            )
-        if execution == "collapsed" and self.kind.exact == "never":
-            raise ConfigError(
-                f"neuron={self.kind.name} has no collapsed form; use execution=parallel or stepwise"
-            )
 
 
 class _Quiet:
