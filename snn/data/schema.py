@@ -21,6 +21,9 @@ class DatasetConfig:
         name: A built-in set (``rotten_tomatoes``, ``mnist5k``, ``digits``, ``synthetic_text``) or any name of
             your own for data from ``data_dir`` or ``hub``.
         kind: ``"text"`` or ``"image"``.
+        task: ``"classification"``, or ``"regression"``: labels are measurements, the model has one output.
+        metrics: What is reported, all of one task; a network is judged by the first. ``accuracy``, ``f1``,
+            ``matthews``; ``pearson``, ``spearman``.
         data_dir: Folder with one file (or several numbered parts) per split, or one single file that is then
             cut into the three splits. Wins over everything else. TSV (never quoted), CSV, JSON, JSONL, each
             also as ``.gz`` or ``.bz2``; Parquet; NPZ for images.
@@ -57,6 +60,8 @@ class DatasetConfig:
 
     name: str = "rotten_tomatoes"
     kind: str = "text"
+    task: str = "classification"
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     data_dir: str | None = None
     hub: str | None = None
     hub_config: str | None = None

@@ -1,8 +1,8 @@
-"""Measure a network on labelled batches: accuracy at every time step, spike rates by layer."""
+"""Measure a network on labelled batches: how good it is after every time step, spike rates by layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from snn.conversion.call import call_model, labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.errors import ConversionError, DataError
-from snn.evaluation.metrics import AccuracyOverTime, SpikeRates
+from snn.evaluation.metrics import SpikeRates
+from snn.evaluation.scores import SCORES, Scores
 from snn.progress import progress
 
 
@@ -22,10 +23,12 @@ class Measurement:
 
     Args:
         samples: Number of samples.
-        metrics: At T: ``accuracy`` and ``loss`` (cross-entropy of the read-out).
+        metrics: At T: what was asked for, the first of which the network is judged by, and ``loss`` of the
+            read-out (cross-entropy, or the mean squared error of a measurement).
         per_timestep: The same after each step t of this one run; empty for a network without time or a
             collapsed run.
-        predictions: Arg-max of the read-out at T for each sample, in order.
+        predictions: For each sample, in order: the class that the read-out at T says, or the measurement.
+        confusion: Counts at T, rows by label, columns by prediction; empty for a measurement.
         T: Number of time steps; ``None`` for a network without time.
         causal: Whether a read-out at t is what a network of t steps would give.
         layers: Spike rates by layer.
@@ -38,6 +41,7 @@ class Measurement:
     metrics: dict[str, float]
     per_timestep: dict[str, list[float]] = field(default_factory=dict)
     predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    confusion: list[list[int]] = field(default_factory=list)
     T: int | None = None
     causal: bool = True
     layers: list[dict[str, Any]] = field(default_factory=list)
@@ -46,13 +50,19 @@ class Measurement:
     mean_steps: float | None = None
 
     @property
-    def accuracy(self) -> float:
-        return self.metrics["accuracy"]
+    def metric(self) -> str:
+        """Name of the metric that the network is judged by; larger is better."""
+        return next(iter(self.metrics))
+
+    @property
+    def score(self) -> float:
+        """Its value at T."""
+        return self.metrics[self.metric]
 
     def agreement(self, other: Measurement) -> dict[str, int]:
-        """How many samples get the same class from both networks."""
-        same = int((self.predictions == other.predictions).sum())
-        return {"same_prediction": same, "samples": self.samples}
+        """How many samples get the same class from both networks, or the same measurement within 1e-4."""
+        same = torch.isclose(self.predictions.double(), other.predictions.double(), rtol=0, atol=1e-4)
+        return {"same_prediction": int(same.sum()), "samples": self.samples}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types; layers and predictions are left out."""
@@ -69,6 +79,7 @@ def evaluate(
     model: nn.Module,
     batches: Iterable[Mapping[str, Tensor]],
     *,
+    metrics: Sequence[str] = ("accuracy",),
     execution: str | None = None,
     record: bool = True,
     limit: int | None = None,
@@ -79,6 +90,7 @@ def evaluate(
     Args:
         model: Any network; it is put into evaluation mode for the time and put back.
         batches: Mappings of model inputs and ``labels``.
+        metrics: Names from :data:`snn.evaluation.scores.SCORES`, the one that the network is judged by first.
         execution: Of a spiking network, instead of its own.
         record: Whether to count spikes.
         limit: Number of batches; ``None``: all.
@@ -92,7 +104,7 @@ def evaluate(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     device = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-    accuracy: AccuracyOverTime | None = None
+    scores: Scores | None = None
     rates: SpikeRates | None = None
     loss, samples, steps, runs = 0.0, 0, 0, 0
     predictions = []
@@ -113,41 +125,62 @@ def evaluate(
                     rates.update(output.spikes)
             else:
                 logits = call_model(model, inputs)[None]
-            _check(logits, labels)
-            accuracy = accuracy or AccuracyOverTime(logits.shape[0]).to(device)
-            accuracy.update(logits, labels)
-            loss += float(torch.nn.functional.cross_entropy(logits[-1].double(), labels, reduction="sum"))
+            _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
+            scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
+            scores.update(logits, labels)
+            loss += float(_loss(logits[-1].double(), labels))
             samples += labels.shape[0]
             runs += 1
-            predictions.append(logits[-1].argmax(-1).cpu())
+            predictions.append(_predictions(logits[-1], labels).cpu())
     finally:
         for module, training in modes.items():
             module.training = training
-    if accuracy is None:
+    if scores is None:
         raise DataError("dataset: there is nothing to evaluate: the split is empty")
-    over_time = accuracy.compute().reshape(-1).tolist()  # torchmetrics squeezes a single value
+    over_time = scores.compute()
     result = Measurement(
-        samples, {"accuracy": over_time[-1], "loss": loss / samples}, predictions=torch.cat(predictions)
+        samples,
+        {**{name: values[-1] for name, values in over_time.items()}, "loss": loss / samples},
+        predictions=torch.cat(predictions),
     )
+    confusion = scores.confusion()
+    if confusion is not None:
+        result.confusion = confusion.tolist()
     if network is not None:
         result.T, result.causal, result.mean_steps = network.T, network.causal, steps / runs
-        if len(over_time) == network.T:
-            result.per_timestep = {"accuracy": over_time}
+        if scores.steps == network.T:
+            result.per_timestep = over_time
         if rates is not None:
             result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
             result.spikes_per_sample = rates.spikes_per_sample()
     return result
 
 
-def _check(logits: Tensor, labels: Tensor) -> None:
-    classes = logits.shape[-1]
-    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+def _check(logits: Tensor, labels: Tensor, classes: bool) -> None:
+    width = logits.shape[-1]
+    if classes != (not labels.is_floating_point()):
+        kinds = ("measurements", "classes") if classes else ("classes", "measurements")
+        raise DataError(f"dataset.metrics: labels are {kinds[0]}, but the metrics are of {kinds[1]}")
+    if not classes and width != 1:
+        raise DataError(f"dataset: a measurement needs one output; the model has {width}")
+    if classes and (int(labels.min()) < 0 or int(labels.max()) >= width):
         raise DataError(
-            f"dataset: label {int(labels.max() if labels.max() >= classes else labels.min())} is outside of the "
-            f"model's {classes} classes"
+            f"dataset: label {int(labels.max() if labels.max() >= width else labels.min())} is outside of the "
+            f"model's {width} classes"
         )
     if not bool(logits.isfinite().all()):
         raise ConversionError("the network's read-out is not finite")
+
+
+def _loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed over the batch."""
+    if labels.is_floating_point():
+        return torch.nn.functional.mse_loss(logits[:, 0], labels.double(), reduction="sum")
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+
+
+def _predictions(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits[:, 0] if labels.is_floating_point() else logits.argmax(-1)
 
 
 def _length(batches: Iterable[Any], limit: int | None) -> int | None:

@@ -48,7 +48,7 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
     """Measure a trained network at T steps, the quantised one of T levels beside it.
 
     Returns:
-        Accuracy of the spiking network.
+        What the spiking network is judged by: the first metric of the data set.
     """
     with open_session(config, folder, "evaluate") as session:
         model = load_parent(session)
@@ -61,7 +61,7 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         network = convert_and_verify(session, model, T)
         found = session.measure("spiking", network, split)
         session.record_spiking(found, ann)
-        return found.accuracy
+        return found.score
 
 
 def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | None]:

@@ -1,4 +1,4 @@
-"""Metrics of a network over time, as torchmetrics: exact under any batching, padding and number of processes."""
+"""Spike rates over time as a torchmetrics metric: exact under any batching, padding and number of processes."""
 
 from __future__ import annotations
 
@@ -7,39 +7,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from snn.neurons.recorder import LayerSpikes
-
-
-class AccuracyOverTime(Metric):
-    """Share of right arg-max predictions of the read-out after each time step.
-
-    Args:
-        steps: Number of read-outs: T, or 1 for a network without time.
-
-    Shape:
-        ``update`` takes logits ``[T, B, C]`` and labels ``[B]``; ``compute`` gives ``[T]``.
-
-    Example:
-        >>> metric = AccuracyOverTime(2)
-        >>> metric.update(torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]), torch.tensor([0]))
-        >>> metric.compute()
-        tensor([0., 1.], dtype=torch.float64)
-    """
-
-    full_state_update = False
-    correct: Tensor
-    total: Tensor
-
-    def __init__(self, steps: int):
-        super().__init__()
-        self.add_state("correct", torch.zeros(steps, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        self.correct += (logits.argmax(-1) == labels).sum(1)
-        self.total += labels.shape[0]
-
-    def compute(self) -> Tensor:
-        return self.correct / self.total
 
 
 class SpikeRates(Metric):

@@ -27,6 +27,7 @@ from snn.data.load import load_dataset
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
 from snn.evaluation.evaluate import Measurement, evaluate
+from snn.evaluation.scores import check_scores
 from snn.tracking.table import text_table
 from snn.tracking.tracker import Trackers, create_trackers
 
@@ -64,6 +65,7 @@ class Session:
 
     @cached_property
     def data(self) -> Data:
+        check_scores(list(self.dataset.metrics), self.dataset.task)
         with self.timed("data"):
             data = load_dataset(
                 self.dataset,
@@ -96,14 +98,14 @@ class Session:
             result = evaluate(
                 model,
                 self.batches(split),
+                metrics=list(self.dataset.metrics),
                 limit=self.config.evaluation.limit,
                 description=f"{name} on {split}",
                 **options,
             )
         time_steps = f", T = {result.T}" if result.T else ""
-        log.info(
-            "%s on %s%s: accuracy %.4f (%d samples)", name, split, time_steps, result.accuracy, result.samples
-        )
+        found = ", ".join(f"{k} {v:.4f}" for k, v in result.metrics.items() if k != "loss")
+        log.info("%s on %s%s: %s (%d samples)", name, split, time_steps, found, result.samples)
         return result
 
     def record_spiking(self, spiking: Measurement, quantized: Measurement | None) -> None:
@@ -170,18 +172,14 @@ def open_session(
 def say_results(session: Session) -> None:
     """The figures of a finished run, on the terminal, and where to look further."""
     names = {"float": "float ANN", "calibrated": "quantised, not trained", "quantized": "quantised ANN"}
-    rows = []
+    rows, metrics = [], list(session.dataset.metrics)
     for name, result in session.summary.get("results", {}).items():
-        steps = result.get("T")
-        label = names.get(name, f"spiking network, T = {steps}")
-        rows.append([label, result["metrics"]["accuracy"], result["samples"], result.get("spike_rate")])
+        label = names.get(name, f"spiking network, T = {result.get('T')}")
+        values = [result["metrics"][metric] for metric in metrics]
+        rows.append([label, *values, result["samples"], result.get("spike_rate")])
     if rows:
-        columns = [
-            "network",
-            f"{session.summary.get('split')} accuracy",
-            "samples",
-            "spikes per neuron and step",
-        ]
+        measured = [f"{session.summary.get('split')} {metric}" for metric in metrics]
+        columns = ["network", *measured, "samples", "spikes per neuron and step"]
         sys.stdout.write(f"\n{text_table(columns, rows)}\n")
     sys.stdout.write(f"\nReport: {session.folder / 'report.md'}\n")
     figure = session.folder / "figures" / "accuracy_over_time.png"

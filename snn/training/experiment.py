@@ -43,7 +43,7 @@ def run(config: Config, folder: Path) -> float:
         folder: The run's folder; with ``resume`` the one to go on in.
 
     Returns:
-        Test accuracy of the spiking network, or the last validation accuracy if it was not evaluated.
+        What the spiking network is judged by on the test split, or validation's best if it was not evaluated.
     """
     if config.resume is not None:
         config = resumed_config(config, folder)
@@ -127,7 +127,7 @@ class Experiment:
     def train(self, name: str, model: nn.Module, teacher: nn.Module | None = None) -> None:
         """Train a stage and leave its best network."""
         session, stage = self.session, getattr(self.config.training, name)
-        data = session.data
+        data, metric = session.data, session.dataset.metrics[0]
         trainer = Trainer(
             name,
             model,
@@ -139,7 +139,7 @@ class Experiment:
             self.step,
             teacher,
             lambda best: self.keep(
-                name, best, accuracy=trainer.progress.best, epoch=trainer.progress.best_epoch
+                name, best, **{metric: trainer.progress.best}, epoch=trainer.progress.best_epoch
             ),
         )
         at = trainer.run()
@@ -148,12 +148,12 @@ class Experiment:
             self.keep(name, model)
         else:
             self.best[name] = at.best
-            session.summary.setdefault("validation", {})[name] = {"accuracy": at.best, "epoch": at.best_epoch}
+            session.summary.setdefault("validation", {})[name] = {metric: at.best, "epoch": at.best_epoch}
 
     def result(self) -> float:
         results = self.session.summary.get("results", {})
         if "spiking" in results:
-            return float(results["spiking"]["metrics"]["accuracy"])
+            return float(results["spiking"]["metrics"][self.session.dataset.metrics[0]])
         return max(self.best.values(), default=0.0)
 
 

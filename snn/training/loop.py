@@ -24,7 +24,7 @@ from snn.evaluation.evaluate import evaluate
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
-from snn.training.losses import classification_loss, distillation_loss
+from snn.training.losses import classification_loss, distillation_loss, regression_loss
 from snn.training.optimizer import build_optimizer
 from snn.training.resume import load_state, read_progress, save_state
 
@@ -40,7 +40,7 @@ class Progress:
         epoch: Epochs finished.
         batch: Batches of the present epoch that have been used.
         step: Optimiser steps of the whole run.
-        best: Best validation accuracy so far.
+        best: Best value so far of the metric that validation is judged by.
         best_epoch: The epoch (1-based) that gave it.
         loss_sum: Sum of the losses since the last line of the log.
         loss_count: Their number.
@@ -70,7 +70,7 @@ class Trainer:
         state: Folder of the resumable state.
         start_step: Optimiser steps that the run has already made in earlier stages.
         teacher: Network whose predictions are soft targets, if ``stage.distill`` asks for it.
-        keep_best: Called with the network when its validation accuracy is the best so far.
+        keep_best: Called with the network when validation is the best so far.
     """
 
     def __init__(
@@ -181,9 +181,16 @@ class Trainer:
             if self.teacher is not None:
                 with torch.no_grad():
                     target = call_model(self.teacher, inputs)
-        loss = classification_loss(logits, batch["labels"], self.config.training.label_smoothing)
+        labels = batch["labels"]
+        if labels.is_floating_point():
+            loss = regression_loss(logits, labels)
+        else:
+            loss = classification_loss(logits, labels, self.config.training.label_smoothing)
         if target is not None:
-            soft = distillation_loss(logits, target, self.config.training.temperature)
+            if labels.is_floating_point():
+                soft = regression_loss(logits, target[:, 0])
+            else:
+                soft = distillation_loss(logits, target, self.config.training.temperature)
             loss = (1 - self.stage.distill) * loss + self.stage.distill * soft
         return loss
 
@@ -191,7 +198,12 @@ class Trainer:
         at, settings = self.progress, self.config.training
         self._log_loss()
         validation = self.data.loader("validation", settings.eval_batch_size, bucket=settings.bucket)
-        found = evaluate(self.plain, validation, description=f"{self.name} validation")
+        found = evaluate(
+            self.plain,
+            validation,
+            metrics=list(self.data.config.metrics),
+            description=f"{self.name} validation",
+        )
         speed = len(self.data.splits["train"]) / seconds
         health = diagnose(self.plain, next(iter(validation)))
         metrics = {f"{self.name}/validation/{k}": v for k, v in found.metrics.items()}
@@ -199,17 +211,18 @@ class Trainer:
         at.epoch, at.batch = at.epoch + 1, 0
         self.tracker.log({**metrics, "epoch": at.epoch, "samples_per_second": round(speed, 1)}, at.step)
         log.info(
-            "%s epoch %d/%d: validation accuracy %.4f, loss %.4f, %.0f samples/s",
+            "%s epoch %d/%d: validation %s %.4f, loss %.4f, %.0f samples/s",
             self.name,
             at.epoch,
             self.stage.epochs,
-            found.accuracy,
+            found.metric,
+            found.score,
             found.metrics["loss"],
             speed,
         )
-        at.history.append(found.accuracy)
-        if found.accuracy > at.best:
-            at.best, at.best_epoch = found.accuracy, at.epoch
+        at.history.append(found.score)
+        if found.score > at.best:
+            at.best, at.best_epoch = found.score, at.epoch
             self.keep_best(self.plain)
         self._save()
 

@@ -11,6 +11,15 @@ def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float =
     return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 
+def regression_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared error, in float32 whatever the precision of the network.
+
+    Shape:
+        Outputs ``[B, 1]``, labels ``[B]``.
+    """
+    return F.mse_loss(outputs.float()[:, 0], labels.float())
+
+
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Kullback-Leibler divergence from the teacher's softened predictions, times the squared temperature.
 

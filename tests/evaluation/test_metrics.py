@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from snn.evaluation.metrics import AccuracyOverTime, SpikeRates
+from snn.evaluation.metrics import SpikeRates
+from snn.evaluation.scores import Confusion
 from snn.neurons.recorder import LayerSpikes
 
 
@@ -18,29 +19,9 @@ def cuts(total: int, sizes: list[int]) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(starts)]
 
 
-@pytest.mark.parametrize("sizes", [[13], [1, 5, 7], [6, 6, 1]])
-def test_accuracy_over_time(sizes: list[int]) -> None:
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(4, 13, 3)), rng.integers(0, 3, 13)
-    metric = AccuracyOverTime(4)
-    for part in cuts(13, sizes):
-        metric.update(torch.tensor(logits[:, part]), torch.tensor(labels[part]))
-    expected = (logits.argmax(-1) == labels).mean(1)
-    assert metric.compute().tolist() == pytest.approx(expected.tolist(), abs=1e-15)
-
-
-def test_accuracy_is_exact_for_many_samples() -> None:
-    """In single precision a count stands still at 2^24."""
-    metric = AccuracyOverTime(1)
-    metric.correct += 2.0**24
-    metric.total += 2.0**24
-    metric.update(torch.tensor([[[0.0, 1.0]]]), torch.tensor([1]))
-    assert float(metric.correct) == 2.0**24 + 1
-
-
 def test_metrics_of_two_processes_are_added() -> None:
     """As torchmetrics reduces them: sums of every state."""
-    for metric in (AccuracyOverTime(2), SpikeRates(["a"], 2)):
+    for metric in (Confusion(2, 2), SpikeRates(["a"], 2)):
         for name in metric._defaults:
             reduce = metric._reductions[name]
             assert reduce is not None

@@ -45,7 +45,7 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> No
     loader = data.loader("validation", 64)
 
     def keep(model: nn.Module) -> None:
-        best.append((evaluate(model, loader).accuracy, weights(model)))
+        best.append((evaluate(model, loader).score, weights(model)))
 
     at, _, trainer = train(seeded(), config(), stage(epochs=40, patience=3), tmp_path, data, keep_best=keep)
     assert at.epoch == at.best_epoch + 3 < 40
