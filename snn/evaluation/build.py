@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from snn.conversion.attribution import attribute
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
 from snn.conversion.network import SpikingNetwork
@@ -177,7 +178,7 @@ def at_levels(session: Session, model: nn.Module, T: int) -> nn.Module:
 
 
 def convert_and_verify(session: Session, model: nn.Module, T: int | None = None) -> SpikingNetwork:
-    """The spiking network, compared with the quantised one; writes ``conversion.md`` and ``conversion.json``.
+    """The spiking network, compared with the quantised one; writes ``conversion.md``, ``.json`` and ``.csv``.
 
     Raises:
         ConversionError: Beyond the tolerance of the method.
@@ -198,9 +199,8 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     text, record = describe(session, model)
     if config.conversion.verify:
         with session.timed("verify"):
-            record["verification"] = report = _verify(session, model, network)
-        text += "\n## Verification\n\n" + report.pop("markdown")
-        session.summary["verification"] = report
+            text += _verify(session, model, network, record)
+        session.summary.update({k: record[k] for k in ("verification", "attribution") if k in record})
     session.summary["plan"] = record["plan"]
     write_json(session.folder / "conversion.json", record)
     write_text(session.folder / "conversion.md", text)
@@ -230,19 +230,37 @@ def neuron_section(session: Session) -> dict[str, Any]:
     }
 
 
-def _verify(session: Session, model: nn.Module, network: SpikingNetwork) -> dict[str, Any]:
+def _verify(session: Session, model: nn.Module, network: SpikingNetwork, record: dict[str, Any]) -> str:
+    """Compare the networks, and say where an inexact one loses; adds to ``record``, returns Markdown."""
     asked = session.config.conversion
-    batches = session.batches("validation", asked.verify_batch_size)
     dtype = None if asked.verify_dtype is None else getattr(torch, asked.verify_dtype, None)
     if asked.verify_dtype is not None and not isinstance(dtype, torch.dtype):
         raise ConfigError(
             f"conversion.verify_dtype: unknown type {asked.verify_dtype!r}; choices: float32, float64"
         )
-    taken = (batch for batch, _ in zip(batches, range(asked.verify_batches)))
-    on_device = ({k: v.to(session.device) for k, v in batch.items()} for batch in taken)
-    report = verify(model, network, on_device, dtype=dtype, tolerance=asked.tolerance)
-    log.info("verification: %s", report.verdict)
-    return {**report.to_dict(), "markdown": report.to_markdown()}
+    loader = session.batches("validation", asked.verify_batch_size)
+    taken = [batch for batch, _ in zip(loader, range(asked.verify_batches))]
+    batches = [{k: v.to(session.device) for k, v in batch.items()} for batch in taken]
+    report = verify(
+        model,
+        network,
+        batches,
+        dtype=dtype,
+        tolerance=asked.tolerance,
+        max_error=asked.max_error,
+        min_agreement=asked.min_agreement,
+        require_settled=asked.require_settled,
+    )
+    log.log(logging.WARNING if report.unsettled else logging.INFO, "verification: %s", report.verdict)
+    record["verification"] = report.to_dict()
+    write_text(session.folder / "conversion.csv", report.to_csv())
+    text = "\n## Verification\n\n" + report.to_markdown()
+    if asked.attribute or (asked.attribute is None and not report.exact):
+        found = attribute(model, network, batches)
+        log.info("attribution: %s", found.verdict)
+        record["attribution"] = found.to_dict()
+        text += "\n## Where accuracy is lost\n\n" + found.to_markdown()
+    return text
 
 
 def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:

@@ -162,9 +162,9 @@ class Scores(torch.nn.Module):
                 return
             values = logits[..., 0].T.double()
             targets = labels.double()[:, None].expand_as(values)
-            for metric in self.metrics.values():
+            for name in self.names:
                 # One output is an axis less, to torchmetrics.
-                metric.update(*(x.squeeze(1) if self.steps == 1 else x for x in (values, targets)))
+                self._of(name).update(*(x.squeeze(1) if self.steps == 1 else x for x in (values, targets)))
 
     def compute(self) -> dict[str, list[float]]:
         """Each metric after each step. A correlation with predictions that are all equal counts 0."""
@@ -172,8 +172,9 @@ class Scores(torch.nn.Module):
         with warnings.catch_warnings(action="ignore"):
             for name in self.names:
                 of_confusion = SCORES[name].of_confusion
-                value = self._of("confusion" if of_confusion else name).compute()
-                value = of_confusion(value) if of_confusion else value
+                value: Tensor = self._of("confusion" if of_confusion else name).compute()
+                if of_confusion is not None:
+                    value = of_confusion(value)
                 found[name] = value.reshape(-1).nan_to_num(0.0).tolist()
         return found
 
