@@ -19,8 +19,10 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "SpikingNetwork": "snn.conversion.network:SpikingNetwork",
+    "attribute": "snn.conversion.attribution:attribute",
     "calibrate": "snn.conversion.quantize:calibrate",
     "convert": "snn.conversion.convert:convert",
+    "correct": "snn.conversion.training_free.correct:correct",
     "create_model": "snn.models.registry:create_model",
     "evaluate": "snn.evaluation.evaluate:evaluate",
     "list_models": "snn.models.registry:list_models",

@@ -13,13 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError, did_you_mean
+from snn.evaluation.energy_profile import EnergyProfile
 from snn.models.schema import ModelConfig
+from snn.quantizers.registry import INITS
 from snn.tracking.schema import TrackingConfig
 
-STAGES = ("float", "calibrate", "quantized", "convert", "evaluate")
+STAGES = ("float", "calibrate", "quantized", "convert", "spiking", "evaluate")
+#: The three stay light to import; tests hold them to :mod:`snn.conversion.training_free`.
+CORRECTION_RULES = ("spread", "closed_form", "integral", "leaky")
+CORRECTION_ORDERS = ("layerwise", "online")
+CORRECTION_REFERENCES = ("relu", "clipped_relu", "qcfs")
 PRECISIONS = ("auto", "no", "bf16")
+#: ``neuron=own``: the model's arguments describe its neurons.
+OWN_NEURON = "own"
 #: Where a ``_target_`` may point. Everything else is chosen by registry name.
-ALLOWED_TARGETS = ("torch.optim.", "snn.training.schedule.")
+ALLOWED_TARGETS = ("torch.optim.", "snn.training.schedule.", "snn.training.bert_adam.")
 
 
 @dataclass
@@ -33,10 +41,12 @@ class QuantizationConfig:
         coverage: Which of the model's ``places`` get a quantiser.
         rules: Instead of the places of ``coverage``; see the docs on rules.
         granularity: ``channel`` or ``tensor``: how many values share a threshold.
-        threshold: A number for every threshold, trained from there; null: set from data.
-        init: How thresholds are set from data: ``mse``, ``max`` or ``percentile``.
+        threshold: A number for every threshold, one per tensor, trained from there; null: set from data.
+        init: How thresholds are set from data: ``mse``, ``max``, ``percentile``, ``first_batch``, ``ema20`` or
+            ``one_over_qp``; a rule may say otherwise for its places.
         percentile: For ``init: percentile``, in (0, 100].
-        batches: Training batches that thresholds are set from.
+        batches: Training batches that thresholds are set from; ``first_batch`` and ``one_over_qp`` take 1,
+            ``ema20`` takes 20 or as many as these.
         rows: Tokens or pixels kept for each quantiser, over all batches.
     """
 
@@ -53,10 +63,41 @@ class QuantizationConfig:
 
 
 @dataclass
+class CorrectionConfig:
+    """How DA-QCFS gets its shifts and heights, from the batches that thresholds are set from.
+
+    Attributes:
+        rule: ``spread``, ``closed_form``, ``integral`` or ``leaky``; null: thresholds alone are set.
+        order: ``layerwise``: one quantiser after the other; ``online``: all at once, batch by batch.
+        reference: What a quantiser ought to put out: ``relu``, ``clipped_relu`` or ``qcfs``.
+        reference_levels: Levels of ``reference: qcfs``.
+        decay: Of ``leaky``, per batch, in [0, 1).
+        rate: Of ``integral``, in (0, 1].
+        rows: Pairs of input values per channel that are looked at, over all batches.
+        weights: Whether linear layers and convolutions are solved anew for quantised inputs, by least squares;
+            with ``order: layerwise``.
+    """
+
+    rule: str | None = "spread"
+    order: str = "layerwise"
+    reference: str = "relu"
+    reference_levels: int = 8
+    decay: float = 0.99
+    rate: float = 0.5
+    rows: int = 16384
+    weights: bool = False
+
+
+@dataclass
 class ConversionConfig:
     """What happens around the replacement of quantisers by neurons.
 
     Attributes:
+        stages: What ``training.stages`` is unless it is given: in order, any of ``float``, ``calibrate``,
+            ``quantized``, ``convert``, ``spiking``, ``evaluate``.
+        correction: Of shifts and heights, where the quantiser has them.
+        balance: ``local``: after that, thresholds are chosen anew, layer by layer, for integrate-and-fire neurons
+            that get spikes; null: not.
         thresholds: When T is not the number of levels that was trained: ``follow`` estimates thresholds for T
             levels anew from training data, ``fixed`` keeps them.
         verify: Whether to compare the spiking network with the quantised one, layer by layer.
@@ -66,14 +107,29 @@ class ConversionConfig:
             network runs.
         tolerance: Largest logit error allowed where no code differs; null: 1e-4 (1e-9 in float64) of the
             largest logit.
+        transform_config: A NewComputeBench ``transform_cfg.yaml`` that says where the quantisers go, instead of
+            ``quantization.rules`` and the model's places.
+        max_error: Largest logit error allowed at all, also for methods that promise no equality; null: any.
+        min_agreement: Least share of predictions that both networks must share, in [0, 1]; null: any.
+        require_settled: Whether counts that would still change after T are a failure, or only reported.
+        attribute: Whether to measure what clipping, rounding and unevenness cost; null: where the method
+            is not exact.
     """
 
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    correction: CorrectionConfig = field(default_factory=CorrectionConfig)
+    balance: str | None = None
     thresholds: str = "follow"
     verify: bool = True
     verify_batches: int = 2
     verify_batch_size: int = 16
     verify_dtype: str | None = None
     tolerance: float | None = None
+    transform_config: str | None = None
+    max_error: float | None = None
+    min_agreement: float | None = None
+    require_settled: bool = False
+    attribute: bool | None = None
 
 
 @dataclass
@@ -114,7 +170,7 @@ class TrainingConfig:
     """The stages of a run and how training goes.
 
     Attributes:
-        stages: In order, any of ``float``, ``calibrate``, ``quantized``, ``convert``, ``evaluate``.
+        stages: In order, any of ``float``, ``calibrate``, ``quantized``, ``convert``, ``spiking``, ``evaluate``.
         batch_size: Rows per training step on each device.
         eval_batch_size: Rows per evaluation step.
         bucket: Group texts of similar length, which saves padding.
@@ -130,6 +186,7 @@ class TrainingConfig:
         temperature: Of distillation.
         float: Training of the float network.
         quantized: Training of the quantised network.
+        spiking: Training of the spiking network itself, through time.
     """
 
     stages: list[str] = field(default_factory=lambda: list(STAGES))
@@ -146,6 +203,7 @@ class TrainingConfig:
     temperature: float = 2.0
     float: StageConfig = field(default_factory=StageConfig)
     quantized: StageConfig = field(default_factory=StageConfig)
+    spiking: StageConfig = field(default_factory=lambda: StageConfig(epochs=0))
 
 
 @dataclass
@@ -211,6 +269,8 @@ class Config:
     scheduler: dict[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    energy: EnergyProfile = field(default_factory=EnergyProfile)
+    analysis: dict[str, Any] = field(default_factory=dict)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
@@ -246,8 +306,25 @@ def check(config: Config, script: str) -> None:
     """
     if config.T is not None and config.T < 1:
         raise ConfigError(f"T must be at least 1; got {config.T}")
+    if config.analysis:
+        from snn.evaluation.analyses import create_analysis
+
+        create_analysis(config.analysis)
     _one_of("training.precision", config.training.precision, PRECISIONS)
+    _one_of("quantization.init", config.quantization.init, INITS)
+    if not 0 < config.quantization.percentile <= 100:
+        raise ConfigError(f"quantization.percentile must be in (0, 100]; got {config.quantization.percentile}")
+    config.energy.check()
     _one_of("conversion.thresholds", config.conversion.thresholds, ("follow", "fixed"))
+    _check_training_free(config)
+    if config.conversion.transform_config is not None:
+        _check_transform(config)
+    for name in ("tolerance", "max_error"):
+        if getattr(config.conversion, name) is not None:
+            _at_least(f"conversion.{name}", getattr(config.conversion, name), 0)
+    agreement = config.conversion.min_agreement
+    if agreement is not None and not 0 <= agreement <= 1:
+        raise ConfigError(f"conversion.min_agreement must be in [0, 1]; got {agreement}")
     for index, stage in enumerate(config.training.stages):
         _one_of(f"training.stages[{index}]", stage, STAGES)
     for name in ("batch_size", "eval_batch_size", "accumulate", "log_every"):
@@ -255,15 +332,60 @@ def check(config: Config, script: str) -> None:
     for name in ("batches", "rows", "levels"):
         if getattr(config.quantization, name) is not None:
             _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
-    for stage in ("float", "quantized"):
+    for stage in ("float", "quantized", "spiking"):
         _at_least(f"training.{stage}.epochs", getattr(config.training, stage).epochs, 0)
     if script != "train":
         if config.checkpoint is None:
             raise ConfigError(f"checkpoint: {script}.py needs checkpoint=FOLDER, such as outputs/NAME/TIME")
     elif config.T is None:
         raise ConfigError("T: train.py needs a number of time steps")
-    if config.neuron.get("name") is not None:
+    if config.neuron.get("name") is not None and not _native(config):
         check_pair(config.neuron["name"], config.quantization.name if script == "train" else None, config)
+
+
+def _check_transform(config: Config) -> None:
+    if config.quantization.name != "lsq":
+        raise ConfigError(
+            "conversion.transform_config places LSQ quantisers, so it needs quantization=lsq (neuron=st_bif brings "
+            f"it); got {config.quantization.name}"
+        )
+    if config.quantization.rules is not None:
+        raise ConfigError(
+            "conversion.transform_config and quantization.rules both say where the quantisers go; give one of them"
+        )
+
+
+def _native(config: Config) -> bool:
+    """Whether the model spikes by itself, with a neuron that then fits.
+
+    Raises:
+        ConfigError: A neuron or an option of it that the model cannot have.
+    """
+    from snn.models.registry import MODELS, architecture_of, list_models
+    from snn.neurons.registry import NATIVE_NEURONS, NEURONS
+    from snn.registry import accepted
+
+    def takes_neuron(name: str) -> bool:
+        return "neuron" in accepted(architecture_of(name).build)
+
+    neuron, model = config.neuron["name"], config.model.name
+    if model in MODELS and architecture_of(model).native:
+        from snn.neurons.native import neuron_factory
+
+        if takes_neuron(model) == (neuron == OWN_NEURON):
+            fitting = ", ".join(NATIVE_NEURONS.names()) if neuron == OWN_NEURON else f"{OWN_NEURON} and model.args"
+            raise ConfigError(f"neuron={neuron} does not fit model={model}, which takes neuron={fitting}")
+        if neuron != OWN_NEURON:
+            neuron_factory(config.neuron)
+        return True
+    if neuron == OWN_NEURON or (neuron in NATIVE_NEURONS and neuron not in NEURONS):
+        fits = [name for name in list_models(native=True) if takes_neuron(name) != (neuron == OWN_NEURON)]
+        native = ", ".join(fits)
+        raise ConfigError(
+            f"neuron={neuron} is for networks that are trained as spiking ones (model={native}); "
+            f"others are converted to neuron={', '.join(NEURONS.names())}; got model={model}"
+        )
+    return False
 
 
 def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
@@ -272,7 +394,7 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
     Raises:
         ConfigError: One line that names both keys.
     """
-    from snn.neurons.execution import EXECUTIONS, check_execution
+    from snn.neurons.execution import EXECUTIONS, check_execution, check_spread
     from snn.neurons.registry import NEURONS
 
     law = NEURONS.get(neuron)
@@ -283,8 +405,30 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
         raise ConfigError(
             f"neuron={neuron} works under coding {' or '.join(law.codings)}; got neuron.coding={coding}"
         )
+    spread = config.neuron.get("spread")
+    check_spread(1 if spread is None else spread, coding or law.codings[0], config.T)
     _one_of("execution.mode", config.execution.mode, EXECUTIONS)
     check_execution(law, config.T, config.execution.mode, config.execution.chunk)
+
+
+def _check_training_free(config: Config) -> None:
+    asked, where = config.conversion.correction, "conversion.correction"
+    if asked.rule is not None:
+        _one_of(f"{where}.rule", asked.rule, CORRECTION_RULES)
+    _one_of(f"{where}.order", asked.order, CORRECTION_ORDERS)
+    _one_of(f"{where}.reference", asked.reference, CORRECTION_REFERENCES)
+    if asked.weights and asked.order != "layerwise":
+        raise ConfigError(f"{where}.weights needs {where}.order=layerwise; got {asked.order}")
+    for name in ("rows", "reference_levels"):
+        _at_least(f"{where}.{name}", getattr(asked, name), 1)
+    if not 0 <= asked.decay < 1:
+        raise ConfigError(f"{where}.decay must be in [0, 1); got {asked.decay}")
+    if not asked.rate > 0:
+        raise ConfigError(f"{where}.rate must be positive; got {asked.rate}")
+    if config.conversion.balance is not None:
+        _one_of("conversion.balance", config.conversion.balance, ("local",))
+        if config.neuron.get("name") not in (None, "integrate_fire"):
+            raise ConfigError(f"conversion.balance needs neuron=integrate_fire; got {config.neuron['name']}")
 
 
 def instantiate(config: dict[str, Any], where: str, **arguments: Any) -> Any:
@@ -317,6 +461,6 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}: unknown name {value!r}; {did_you_mean(str(value), choices)}")
 
 
-def _at_least(key: str, value: int, least: int) -> None:
+def _at_least(key: str, value: float, least: float) -> None:
     if value < least:
         raise ConfigError(f"{key} must be at least {least}; got {value}")

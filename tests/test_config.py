@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,27 @@ def group(name: str) -> list[str]:
     return sorted(path.stem for path in CHOICES if path.parts[0] == name)
 
 
+def is_native(model: str) -> bool:
+    """Whether a choice of the group ``model`` is trained as a spiking network."""
+    from snn.models.registry import list_models
+
+    return OmegaConf.load(CONF / "model" / f"{model}.yaml").get("name") in list_models(native=True)
+
+
+# Neurons that no quantiser is converted to, and the models for which they are tried.
+NATIVE_NEURONS = {"lif": "spikformer", "plif": "spikformer", "own": "spikingbert"}
+
+
 def companions(path: Path) -> list[str]:
     """Choices of other groups that one needs."""
-    if path.parts[0] == "quantization" and path.stem == "lsq":
+    if path.parts[0] == "quantization" and path.stem.startswith("lsq"):
         return ["neuron=st_bif"]
+    if path.parts[0] == "quantization" and path.stem == "da_qcfs":
+        return ["neuron=para_inf_channelwise"]
     if path.parts[0] == "execution" and path.stem == "stepwise":
         return ["neuron=integrate_fire"]
+    if path.parts[0] == "neuron" and path.stem in NATIVE_NEURONS:
+        return [f"model={NATIVE_NEURONS[path.stem]}"]
     return []
 
 
@@ -48,8 +64,9 @@ def test_the_first_line_says_what_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.stem != PARENT], ids=str)
-def test_every_choice_composes_for_training(path: Path) -> None:
-    config = composed("train", *companions(path), f"{path.parent.as_posix()}={path.stem}")
+def test_every_choice_composes(path: Path) -> None:
+    script = ["evaluate", "checkpoint=somewhere"] if path.parts[0] == "analysis" else ["train"]
+    config = composed(*script, *companions(path), f"{path.parent.as_posix()}={path.stem}")
     assert isinstance(config, Config)
     section = getattr(config, path.parts[0], None)
     saved = OmegaConf.load(CONF / path)
@@ -70,7 +87,9 @@ def test_choices_compose_for_a_checkpoint(script: str, turn: int) -> None:
     """All choices of each group, several groups at a time."""
     chosen = {name: group(name)[turn % len(group(name))] for name in SWEEPABLE}
     neuron = chosen["neuron"]
-    if chosen["execution"] == "stepwise" and neuron == "para_inf":
+    if is_native(chosen["model"]) or neuron in NATIVE_NEURONS:
+        chosen["model"] = NATIVE_NEURONS.get(neuron, PARENT)
+    if chosen["execution"] == "stepwise" and neuron.startswith("para_inf"):
         chosen["execution"] = "parallel"
     if chosen["execution"] == "collapsed" and neuron == "integrate_fire":
         chosen["execution"] = "parallel"
@@ -85,8 +104,8 @@ def test_the_checkpoint_decides_what_is_not_said(script: str) -> None:
     assert (config.T, config.neuron["name"], config.dataset.name) == (None, None, PARENT)
 
 
-@pytest.mark.parametrize("name", [name for name in group("model") if name != PARENT])
-@pytest.mark.parametrize("neuron", [name for name in group("neuron") if name != PARENT])
+@pytest.mark.parametrize("name", [name for name in group("model") if name != PARENT and not is_native(name)])
+@pytest.mark.parametrize("neuron", [n for n in group("neuron") if n not in (PARENT, *NATIVE_NEURONS)])
 def test_every_model_converts_with_every_neuron(name: str, neuron: str) -> None:
     """As the config says, at a small size: build, insert at the places, calibrate, convert, run."""
     from snn.conversion.convert import convert
@@ -146,10 +165,16 @@ def test_every_quantization_names_a_registered_quantiser(name: str) -> None:
 
 def test_every_registered_thing_has_a_config() -> None:
     from snn.models.registry import MODELS
-    from snn.neurons.registry import NEURONS
+    from snn.neurons.registry import NATIVE_NEURONS, NEURONS
     from snn.quantizers.registry import QUANTIZERS
 
-    for kind, registry in (("neuron", NEURONS), ("quantization", QUANTIZERS), ("model", MODELS)):
+    registries = (
+        ("neuron", NEURONS),
+        ("neuron", NATIVE_NEURONS),
+        ("quantization", QUANTIZERS),
+        ("model", MODELS),
+    )
+    for kind, registry in registries:
         named = {OmegaConf.load(CONF / kind / f"{choice}.yaml").get("name") for choice in group(kind)}
         named |= {
             OmegaConf.load(CONF / kind / f"{choice}.yaml").get(kind, {}).get("name") for choice in group(kind)
@@ -172,6 +197,26 @@ def test_levels_follow_T_unless_set() -> None:
     assert composed("train", "T=5", "quantization.levels=3").quantization.levels == 3
 
 
+NATIVE = [name for name in group("model") if is_native(name) and not name.startswith("spikingbert")]
+
+
+@pytest.mark.parametrize(
+    ("name", "neuron"),
+    list(zip(NATIVE, itertools.cycle(["lif", "plif", "integrate_fire", "para_inf"]))),
+)
+def test_every_native_model_takes_T_and_neuron_from_the_root(name: str, neuron: str) -> None:
+    from snn.models.registry import create_model
+    from tests.models.small import SMALL, batch
+
+    assert composed("train", f"model={name}").neuron["name"] == "lif"
+    config = composed("train", f"model={name}", f"neuron={neuron}", "T=3")
+    arguments = {**config.model.args, **SMALL[config.model.name], "T": config.model.args["T"]}
+    model = create_model(config.model.name, num_classes=3, **arguments)
+    assert (model.T, model.spec["args"]["neuron"]) == (3, config.neuron)
+    assert model(**batch(model)).shape == (3, 3, 3)
+    assert {module.name for module in model.modules() if hasattr(module, "step")} == {neuron}
+
+
 def test_st_bif_brings_lsq() -> None:
     config = composed("train", "neuron=st_bif")
     assert (config.quantization.name, config.quantization.levels) == ("lsq", 16)
@@ -183,6 +228,11 @@ def test_st_bif_brings_lsq() -> None:
         ({"T": 0}, "T must be at least 1; got 0"),
         ({"T": None}, "T: train.py needs a number of time steps"),
         ({"quantization.levels": 0}, "quantization.levels must be at least 1; got 0"),
+        (
+            {"quantization.init": "first"},
+            "quantization.init: unknown name 'first'; did you mean 'first_batch'",
+        ),
+        ({"quantization.percentile": 0}, r"quantization.percentile must be in \(0, 100\]; got 0"),
         ({"quantization.batches": 0}, "quantization.batches must be at least 1; got 0"),
         ({"training.batch_size": 0}, "training.batch_size must be at least 1; got 0"),
         ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
@@ -200,6 +250,15 @@ def test_st_bif_brings_lsq() -> None:
             "neuron=integrate_fire has no collapsed form",
         ),
         ({"quantization.name": "lsq"}, "neuron=para_inf needs quantization=qcfs; got lsq"),
+        (
+            {"neuron.name": "lif"},
+            "neuron=lif is for networks that are trained as spiking ones.*got model=bert",
+        ),
+        (
+            {"model.name": "sdt", "neuron.name": "st_bif"},
+            "neuron: unknown name 'st_bif'; .*lif, para_inf, plif",
+        ),
+        ({"model.name": "sdt", "neuron.alfa": 1}, "neuron.alfa: neuron=para_inf takes no such argument"),
     ],
 )
 def test_what_cannot_work_is_refused(change: dict[str, Any], expected: str) -> None:

@@ -21,10 +21,11 @@ from torch import nn
 from snn.conversion.convert import convert
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.plan import Plan, Step
-from snn.conversion.quantize import insert
+from snn.conversion.surgery import insert
 from snn.errors import CheckpointError, SNNError
 from snn.folders import replaced_folder, surviving
 from snn.models.registry import create_model
+from snn.neurons.base import Neuron
 
 FORMAT = "snn-checkpoint-1"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.yaml"
@@ -54,7 +55,10 @@ def save_checkpoint(
     folder = Path(folder)
     description, inner = describe(model)
     description |= {"labels": list(labels or []), "about": dict(about or {})}
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in inner.state_dict().items()}
+    # A neuron's bounds follow from its quantiser's arguments, which the description holds.
+    derived = {f"{n}.bounds" for n, m in inner.named_modules(remove_duplicate=False) if isinstance(m, Neuron)}
+    state = {k: v for k, v in inner.state_dict().items() if k not in derived}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
     try:
         with replaced_folder(folder) as fresh:
@@ -119,8 +123,9 @@ def describe(model: nn.Module) -> tuple[dict[str, Any], nn.Module]:
         neuron = {"neuron": first.name, "T": model.T, "coding": model.coding, "execution": model.execution}
         if model.chunk:
             neuron["chunk"] = model.chunk
-        if hasattr(first, "order"):
-            neuron["order"] = first.order
+        if model.spread > 1:
+            neuron["spread"] = model.spread
+        neuron |= first.options()
     spec = getattr(inner, "spec", None)
     if spec is None:
         raise CheckpointError(
@@ -128,7 +133,7 @@ def describe(model: nn.Module) -> tuple[dict[str, Any], nn.Module]:
         )
     made = getattr(inner, "plan", None)
     steps = []
-    for step in made.actions if made else []:
+    for step in made.surgery if made else []:
         entry = {"name": step.name, "kind": step.kind, "rule": step.rule, "do": step.do}
         entry |= {"call": step.call} if step.call else {}
         steps.append({**entry, "options": _present_options(inner, step)})
@@ -145,13 +150,11 @@ def describe(model: nn.Module) -> tuple[dict[str, Any], nn.Module]:
 
 def _present_options(model: nn.Module, step: Step) -> dict[str, Any]:
     """The quantiser's arguments as they are now: levels may have changed since it was inserted."""
-    from snn.conversion.surgery import CALLS, IN, OUT
     from snn.quantizers.base import Quantizer
 
-    place = {"append": f"{step.name}.{OUT}", "prepend": f"{step.name}.{IN}", "replace": step.name}[step.do]
-    if step.call:
-        place = f"{step.name}.{CALLS}.{step.call}"
-    present = model.get_submodule(place)
+    if not step.acts:
+        return {}
+    present = model.get_submodule(step.address)
     options = dict(step.options or {})
     options.pop("threshold", None)
     return {**options, **(present.arguments() if isinstance(present, Quantizer) else {})}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from snn.conversion.call import call_model, labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.plan import Plan
-from snn.conversion.quantize import quantizers
+from snn.conversion.quantize import quantizers, refuse_half_precision
 from snn.conversion.surgery import replace
 from snn.errors import ConfigError, ConversionError, did_you_mean
 from snn.neurons.registry import NEURONS
@@ -28,6 +28,7 @@ def convert(
     coding: str | None = None,
     execution: str = "parallel",
     chunk: int | None = None,
+    spread: int = 1,
     **options: Any,
 ) -> SpikingNetwork:
     """A spiking copy of a quantised network.
@@ -39,6 +40,7 @@ def convert(
         coding: ``mean`` or ``sum``; the neuron's own if not given.
         execution: See :class:`~snn.conversion.network.SpikingNetwork`.
         chunk: Likewise.
+        spread: Likewise.
         options: Arguments of the neuron, such as ``order``.
 
     Raises:
@@ -64,11 +66,12 @@ def convert(
             "the model has no quantiser, so there is nothing to convert: quantise it first (snn.quantize)"
         )
     refuse_training_mode(model)
+    refuse_half_precision(model)
     made = {name: kind.from_quantizer(quantizer, **options) for name, quantizer in found.items()}
     spiking = copy.deepcopy(model)
     for name, new in made.items():
         replace(spiking, name, new.to(found[name].threshold.device))
-    network = SpikingNetwork(spiking, T, coding, execution, chunk)
+    network = SpikingNetwork(spiking, T, coding, execution, chunk, spread)
     network.requires_grad_(False)
     return network
 

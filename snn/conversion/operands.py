@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 Kind = Literal["spikes", "analog", "input", "weight", "constant"]
+#: Names of the quantisers whose spikes a tensor consists of, in the order in which they come together.
+Sources = tuple[str, ...]
 
 # fmt: off
 #: Made from nothing but a shape; what they are made like does not matter.
@@ -62,18 +64,26 @@ def active(kind: Kind) -> bool:
     return kind in ("spikes", "analog")
 
 
+def overwrites(op: str, target: Tensor) -> bool:
+    """Whether an operation in place leaves nothing of what ``target``'s storage held."""
+    return op in ("copy", "fill", "zero") and (
+        target.numel() * target.element_size() == target.untyped_storage().nbytes()
+    )
+
+
 class Operands:
     """The kind of every tensor, kept per storage, so that views and transposes are what they look at.
 
-    Storages are kept alive, because a freed address may be used again for something else.
+    Storages are kept alive, because a freed address may be used again for something else. Parts of one storage
+    are not told apart: a slice of a concatenation has the sources of all that was joined.
     """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[torch.UntypedStorage, Kind]] = {}
+        self._known: dict[int, tuple[torch.UntypedStorage, Kind, Sources]] = {}
 
-    def mark(self, tensor: Tensor, kind: Kind) -> None:
+    def mark(self, tensor: Tensor, kind: Kind, sources: Sources = ()) -> None:
         storage = tensor.untyped_storage()
-        self._known[storage._cdata] = storage, kind
+        self._known[storage._cdata] = storage, kind, sources if kind == "spikes" else ()
 
     def kind(self, value: Any) -> Kind:
         """The kind of a tensor; what was never marked, such as a number, is a constant."""
@@ -81,6 +91,15 @@ class Operands:
             return "constant"
         known = self._known.get(value.untyped_storage()._cdata)
         return "constant" if known is None else known[1]
+
+    def sources(self, *values: Any) -> Sources:
+        """The quantisers whose spikes the tensors among ``values`` consist of; none for what is not spikes."""
+        found: dict[str, None] = {}
+        for value in tree_leaves(values):
+            if isinstance(value, Tensor):
+                known = self._known.get(value.untyped_storage()._cdata)
+                found |= dict.fromkeys(known[2] if known is not None else ())
+        return tuple(found)
 
     def is_view(self, output: Tensor, args: Sequence[Any]) -> bool:
         """Whether ``output`` looks at the storage of an operand, and so is of its kind already."""
@@ -130,7 +149,7 @@ class Operands:
         if op not in ("copy", "fill", "zero"):
             return self.outcome(op, args, target.is_floating_point())
         source = args[1] if len(args) > 1 else 0
-        if target.numel() * target.element_size() == target.untyped_storage().nbytes():
+        if overwrites(op, target):
             return self.kind(source), False
         return self.outcome("copy", (target, source), target.is_floating_point())
 

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from snn.conversion.call import call_model, labels_removed
-from snn.conversion.plan import Plan, plan
-from snn.conversion.rules import Rule, check_options
-from snn.conversion.surgery import append, append_to_call, prepend, replace
-from snn.errors import ConversionError
+from snn.conversion.channels import locating_channels
+from snn.conversion.plan import plan
+from snn.conversion.rules import Rule
+from snn.conversion.surgery import insert
+from snn.errors import ConfigError, ConversionError
 from snn.functional.padding import valid_positions
 from snn.quantizers.base import Quantizer
-from snn.quantizers.registry import QUANTIZERS
+from snn.quantizers.registry import INITS
+from snn.quantizers.start import STARTS
 from snn.quantizers.thresholds import estimate_threshold
 
 
@@ -25,6 +27,7 @@ def quantize(
     rules: Iterable[Mapping[str, Any] | Rule],
     *,
     where: str = "quantization.rules",
+    example: Mapping[str, Tensor] | None = None,
     **defaults: Any,
 ) -> nn.Module:
     """A quantised copy of ``model``; its thresholds are still to be set (:func:`calibrate`) unless given as
@@ -34,6 +37,8 @@ def quantize(
         model: A float network; it is not changed.
         rules: Where the quantisers go; see :class:`snn.conversion.rules.Rule`.
         where: Config key for error messages.
+        example: A batch, for rules that hold wherever something is called; see
+            :mod:`snn.conversion.placement`.
         defaults: The quantiser's ``name`` and arguments where a rule does not say.
 
     Returns:
@@ -41,32 +46,28 @@ def quantize(
 
     Raises:
         ConfigError: A rule is malformed or matches nothing.
-        ConversionError: Nothing would be quantised.
+        ConversionError: Nothing would be quantised, or the weights are of half precision.
     """
-    made = plan(model, rules, defaults, where)
+    refuse_half_precision(model)
+    made = plan(model, rules, defaults, where, example)
     quantised = copy.deepcopy(model)
     insert(quantised, made)
     return quantised
 
 
-def insert(model: nn.Module, made: Plan) -> None:
-    """Carry out a plan on ``model`` itself."""
-    for step in made.actions:
-        options = dict(step.options or {})
-        name = options.pop("name")
-        check_options(options, name, f"rule {step.rule}")
-        module = model.get_submodule(step.name)
-        quantizer = QUANTIZERS.get(name)(**options).train(module.training)
-        if step.call is not None:
-            quantizer.over_keys = step.call == "softmax"
-            append_to_call(module, step.name, step.call, quantizer)
-        elif step.do == "append":
-            append(module, step.name, quantizer)
-        elif step.do == "prepend":
-            prepend(module, step.name, quantizer)
-        else:
-            replace(model, step.name, quantizer)
-    model.plan = made  # type: ignore[assignment]
+def refuse_half_precision(model: nn.Module) -> None:
+    """Raise unless every weight is float32 or float64: codes and counts are, and half a level must be exact in them.
+
+    Raises:
+        ConversionError: Names the first weight of half precision.
+    """
+    for name, weight in model.named_parameters():
+        if weight.dtype in (torch.bfloat16, torch.float16):
+            dtype = str(weight.dtype).removeprefix("torch.")
+            raise ConversionError(
+                f"the model's weights are {dtype} (first: {name}), but thresholds and spike counts need float32: "
+                "call model.float() first"
+            )
 
 
 def quantizers(model: nn.Module) -> dict[str, Quantizer]:
@@ -86,39 +87,50 @@ def calibrate(
 ) -> nn.Module:
     """Set every threshold from what the float network computes on a few batches; padding is left out.
 
+    Where neither a rule nor a module's class says on which axis of ``[B, ., ., .]`` the channels are, the layer
+    that feeds the quantiser decides (:func:`~snn.conversion.channels.locating_channels`).
+
     Args:
         model: A quantised network; changed in place.
         batches: Mappings of model inputs; ``labels`` are ignored.
-        init: ``mse``, ``max`` or ``percentile``; see :func:`snn.quantizers.thresholds.estimate_threshold`.
+        init: For quantisers without an ``init`` of their own, one of :data:`~snn.quantizers.registry.INITS`; see
+            :func:`snn.quantizers.thresholds.estimate_threshold` and :mod:`snn.quantizers.start`.
         percentile: For ``percentile``.
         rows: Rows (tokens or pixels) kept per quantiser, over all batches.
-        max_batches: Batches looked at.
+        max_batches: Batches looked at; ``first_batch``, ``ema20`` and ``one_over_qp`` look at 1, 20 and 1.
 
     Raises:
+        ConfigError: An unknown ``init``, or a percentile out of range.
         ConversionError: No quantiser, no batch, or a quantiser that saw no data.
     """
+    if init not in INITS:
+        raise ConfigError(f"quantization.init must be one of {', '.join(INITS)}; got {init!r}")
     found = quantizers(model)
     if not found:
         raise ConversionError("the model has no quantiser: quantise it first (snn.quantize)")
-    taken = [b for b, _ in zip(batches, range(max_batches))]
+    methods = {name: quantizer.init or init for name, quantizer in found.items()}
+    wanted = max(STARTS[m].batches if m in STARTS else max_batches for m in methods.values())
+    # The range comes first, so that no batch is fetched that nobody looks at.
+    taken = [batch for _, batch in zip(range(wanted), batches)]
     if not taken:
         raise ConversionError("no batch to set thresholds from")
     training = model.training
     model.eval()
     try:
-        for quantizer in found.values():
-            quantizer.observe(max(1, rows // len(taken)))
-        device = next(model.parameters()).device
-        for batch in taken:
-            inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-            with valid_positions(inputs.get("attention_mask")):
-                call_model(model, inputs)
-        estimates = {}
         for name, quantizer in found.items():
-            try:
-                estimates[name] = estimate_threshold(quantizer, init, percentile)
-            except ConversionError as error:
-                raise ConversionError(f"{name}: {error}") from None
+            quantizer.observe(0 if methods[name] in STARTS else max(1, rows // len(taken)))
+        device = next(model.parameters()).device
+        with locating_channels(model, found):
+            for batch in taken:
+                inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
+                with valid_positions(inputs.get("attention_mask")):
+                    call_model(model, inputs)
+            estimates = {}
+            for name, quantizer in found.items():
+                try:
+                    estimates[name] = estimate_threshold(quantizer, methods[name], percentile)
+                except ConversionError as error:
+                    raise ConversionError(f"{name}: {error}") from None
         # All or none: after an error the thresholds are what they were.
         for name, estimate in estimates.items():
             found[name].set_threshold(found[name].from_step(found[name].step_for(estimate)))

@@ -6,21 +6,26 @@ modules do inside.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from snn.conversion.call import call_model, labels_removed
+from snn.conversion.folding import fold
 from snn.conversion.network import SpikingNetwork
+from snn.conversion.operands import Kind
 from snn.conversion.products import FUSED, Dense, Product, Watch
 from snn.errors import ConversionError
 from snn.functional.padding import valid_positions
 from snn.quantizers.base import Quantizer
+from snn.tracking.table import markdown_table
+
+#: What happens by default to a non-linear function that no quantiser replaces.
+KEPT = "Kept, as an exact function of the running aggregate that is recomputed densely at each step"
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,14 @@ class Trace:
     Args:
         products: Matrix products with an activation among their factors.
         dense: Non-linear work outside the quantisers.
+        calls: How often each quantiser was called, by dotted name; each call has a trajectory of its own.
+        inputs: What each module was given first, by dotted name.
     """
 
     products: tuple[Product, ...]
     dense: tuple[Dense, ...]
+    calls: Mapping[str, int] = field(default_factory=dict)
+    inputs: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def spiking_macs(self) -> int:
@@ -44,6 +53,13 @@ class Trace:
     def analog_macs(self) -> int:
         """Multiply-accumulates per sample of all others, those of the network's own input included."""
         return sum(p.macs for p in self.products if not p.spiking)
+
+    @property
+    def input_macs(self) -> int:
+        """Those of them with the network's own input as a factor, and otherwise spikes if any activation."""
+        return sum(
+            p.macs for p in self.products if "input" in p.activations and "analog" not in p.activations
+        )
 
     @property
     def spiking_share(self) -> float:
@@ -68,21 +84,65 @@ class Trace:
         )
         return text + (f"; {from_input} with the network's own input as a factor" if from_input else "")
 
-    def to_markdown(self) -> str:
-        """The verdict, the products fed by other than spikes, and the dense work; layers share a row."""
-        lines = [f"{self.verdict[0].upper()}{self.verdict[1:]}."]
+    def dense_table(self, leaves: Collection[str] = ()) -> tuple[list[str], list[list[str | int | None]]]:
+        """Columns and rows of the non-linear work; layers that are equal share a row.
+
+        Args:
+            leaves: Modules without others inside, which a rule on the module reaches; what happens in any other
+                is shown call by call: ``module ▸ function()``.
+        """
+        work: dict[tuple[str, int], list[Dense]] = {}
+        for index, entry in enumerate(self.dense):
+            inside = entry.module in leaves
+            place = entry.module if inside else f"{entry.module} ▸ {entry.call}()"
+            work.setdefault((place, -1 if inside else index), []).append(entry)
+
+        def looks(item: tuple[str, list[Dense]]) -> tuple[str, str]:
+            what = ", ".join(dict.fromkeys(d.op for d in item[1]))
+            return what, "quantised" if any(d.quantized for d in item[1]) else "analog"
+
+        folded = fold([(place, entries) for (place, _), entries in work.items()], lambda item: item[0], looks)
+        rows: list[list[str | int | None]] = [
+            [name, *looks(same[0]), len(same), sum(d.elements for _, entries in same for d in entries)]
+            for name, same in folded
+        ]
+        return ["computed in", "what", "result", "number", "values"], rows
+
+    def hints(self) -> list[str]:
+        """What could be done about the dense work."""
+        lines = [
+            "A rule puts a quantiser in place of one, {match: MODULE, do: replace}, or of a call, shown as MODULE ▸ "
+            "FUNCTION():\n{match: MODULE, call: FUNCTION, do: replace}. With do: append it quantises the result. "
+            'match: "" is the model itself.'
+        ]
+        if any(p.op.startswith(FUSED) for p in self.products):
+            lines.append(
+                f"{FUSED} computes its softmax in one piece, out of sight. A rule on it (call: softmax) takes it\n"
+                "apart, and so does attn_implementation=eager."
+            )
+        return lines
+
+    def to_markdown(self, leaves: Collection[str] = ()) -> str:
+        """The verdict, the products fed by other than spikes, and the dense work; layers share a row.
+
+        Args:
+            leaves: See :meth:`dense_table`.
+        """
+        parts = [f"{self.verdict[0].upper()}{self.verdict[1:]}."]
         other = [p for p in self.products if not p.spiking]
         if other:
-            rows = _summed([((_stack(p.module), p.op, p.left, p.right), p.macs) for p in other])
+            folded = fold(other, lambda p: p.module, lambda p: (p.op, p.left, p.right))
             columns = ["product in", "operation", "left", "right", "number", "MACs per sample"]
-            lines += ["", *_table(columns, rows)]
-        if any(p.op.startswith(FUSED) for p in other):
-            hint = "hides its softmax from every rule; attn_implementation=eager shows it."
-            lines += ["", f"`{FUSED}` {hint}"]
+            rows = [
+                [f"`{name}`", same[0].op, same[0].left, same[0].right, len(same), sum(p.macs for p in same)]
+                for name, same in folded
+            ]
+            parts.append(markdown_table(columns, rows))
         if self.dense:
-            rows = _summed([((d.op,), d.elements) for d in self.dense])
-            lines += ["", *_table(["recomputed at each step", "number", "values per sample"], rows)]
-        return "\n".join(lines) + "\n"
+            columns, dense = self.dense_table(leaves)
+            parts += [f"{KEPT}:", markdown_table(columns, [[f"`{row[0]}`", *row[1:]] for row in dense])]
+            parts += self.hints()
+        return "\n\n".join(parts) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
@@ -135,9 +195,9 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor], *, rows: int = 1) -> T
     for tensor in taken.values():
         watch.operands.mark(tensor, "input")
     mask = valid_positions(taken.get("attention_mask"))
-    with torch.no_grad(), _as_found(model), _unfused(), watch.attached(model), mask, watch:
+    with torch.no_grad(), _as_found(model), unfused(), watch.attached(model), mask, watch:
         call_model(model, taken)
-    return Trace(tuple(watch.products), tuple(watch.dense))
+    return Trace(tuple(watch.products), tuple(watch.dense), dict(watch.calls), watch.inputs)
 
 
 @contextmanager
@@ -160,7 +220,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _unfused() -> Iterator[None]:
+def unfused() -> Iterator[None]:
     """Recurrent layers and multi-head attention as the products that they consist of."""
     backends: Any = torch.backends
     before = backends.mha.get_fastpath_enabled(), backends.mkldnn.enabled, backends.cudnn.enabled
@@ -171,20 +231,3 @@ def _unfused() -> Iterator[None]:
     finally:
         backends.mha.set_fastpath_enabled(before[0])
         backends.mkldnn.enabled, backends.cudnn.enabled = before[1:]
-
-
-def _stack(name: str) -> str:
-    return re.sub(r"(?<![^.])\d+(?![^.])", "*", name)
-
-
-def _summed(entries: list[tuple[tuple[str, ...], int]]) -> list[list[str]]:
-    found: dict[tuple[str, ...], list[int]] = {}
-    for key, amount in entries:
-        found.setdefault(key, []).append(amount)
-    return [[*key, str(len(amounts)), f"{sum(amounts):,}"] for key, amounts in found.items()]
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    """Words to the left, the last two columns to the right."""
-    rule = "|" + "---|" * (len(columns) - 2) + "---:|" * 2
-    return ["| " + " | ".join(columns) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from snn.data.image import Augmentation, ImageSplit
 from snn.data.order import Batches
-from snn.data.schema import SPLITS, DatasetConfig
+from snn.data.schema import DatasetConfig
 from snn.errors import DataError, did_you_mean
 
 
@@ -44,8 +44,8 @@ class Data:
 
     Args:
         config: What was asked for.
-        splits: ``train``, ``validation`` and ``test``.
-        label_names: Names of the classes in the order of their numbers.
+        splits: ``train``, ``validation``, ``test``, and further ones of the data set's own.
+        label_names: Names of the classes in the order of their numbers; none of measurements.
         source: One line: where it came from and how it was split.
         seed: The run's seed: order of the rows and augmentation.
 
@@ -68,8 +68,14 @@ class Data:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.label_names)
+        """Number of classes; 1 for measurements."""
+        return 1 if self.config.task == "regression" else len(self.label_names)
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens in the longest text; None for images."""
+        found = [split.lengths for split in self.splits.values()]
+        return max((int(lengths.max()) for lengths in found if lengths is not None), default=None)
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -99,7 +105,7 @@ class Data:
         read nor moved, so a run that starts again at ``start_batch`` goes on bit for bit.
 
         Args:
-            split: ``"train"``, ``"validation"`` or ``"test"``.
+            split: ``"train"``, ``"validation"``, ``"test"``, or a further one.
             batch_size: Rows per batch.
             shuffle: Draw a new order each epoch; otherwise the order of the file.
             epoch: Counted from 0.
@@ -113,7 +119,7 @@ class Data:
         Shape:
             Text: ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``,
             all int64 ``[B, L]``, padded to the longest of the batch. Images: ``pixel_values``, float32 ``[B,
-            C, H, W]``, normalised. Both: ``labels``, int64 ``[B]``.
+            C, H, W]``, normalised. Both: ``labels`` ``[B]``, int64, or float32 where they are measurements.
 
         Raises:
             DataError: No such split, or a batch size below 1.
@@ -148,8 +154,9 @@ class Data:
         )
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name} {len(self.splits[name]):,}" for name in SPLITS)
-        return f"Data({self.source}: {sizes}; {self.num_classes} classes; {self.fingerprint})"
+        sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        labels = f"{self.num_classes} classes" if self.label_names else "measurements"
+        return f"Data({self.source}: {sizes}; {labels}; {self.fingerprint})"
 
 
 class _Rows(Dataset):
@@ -175,10 +182,13 @@ def _as_it_is(batch: Any) -> Any:
 def fingerprint(config: DatasetConfig, splits: dict[str, Split], label_names: Sequence[str]) -> str:
     """Return 16 hex digits over all rows and settings; where the data lay has no say."""
     digest = hashlib.sha256()
-    settings = {k: v for k, v in asdict(config).items() if k != "data_dir" and not k.startswith("hub")}
+    # Defaults are left out, so that a setting that did not exist yet makes no difference.
+    usual = asdict(DatasetConfig())
+    settings = {k: v for k, v in asdict(config).items() if v != usual[k]}
+    settings = {k: v for k, v in settings.items() if k != "data_dir" and not k.startswith("hub")}
     digest.update(json.dumps([settings, list(label_names)], sort_keys=True).encode())
-    for name in SPLITS:
-        for array in splits[name].contents():
+    for name, split in splits.items():
+        for array in split.contents():
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from snn.data.archive import ARCHIVE_ENDINGS, read_archive
 from snn.data.schema import DatasetConfig, split_names
 from snn.data.table import Source, Table
 from snn.errors import DataError
 
 TEXT_ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
 ENDINGS = tuple(e + z for e in TEXT_ENDINGS for z in ("", ".gz", ".bz2")) + (".parquet", ".npz")
+ENDINGS += ARCHIVE_ENDINGS
 
 
 def load_files(config: DatasetConfig) -> Source:
@@ -70,7 +72,7 @@ def find_files(root: Path, split: str, stem: str) -> list[Path]:
         hint = "" if split == "train" else f"; {key}=null cuts it off the training rows"
         raise DataError(
             f"{key}={stem}: no file {stem}.* in {root}, which holds: {_listed(names)}{hint} "
-            f"(readable: {', '.join(TEXT_ENDINGS)}, also .gz or .bz2; .parquet; .npz)"
+            f"(readable: {', '.join(TEXT_ENDINGS)}, also .gz or .bz2; .parquet; .npz; .tar of folders of pictures)"
         )
     return [root / name for name in candidates[0]]
 
@@ -89,6 +91,8 @@ def read_file(path: Path) -> Table:
             columns = _parquet(path)
         elif ending == ".npz":
             columns = _npz(path)
+        elif ending in ARCHIVE_ENDINGS:
+            columns = read_archive(path)
         else:
             columns = parse(_text(path), ending.removesuffix(".gz").removesuffix(".bz2"), path.name)
     except DataError:

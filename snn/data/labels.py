@@ -1,4 +1,4 @@
-"""From labels as they stand in a file to class numbers."""
+"""From labels as they stand in a file to class numbers, or to measurements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from snn.data.table import Table
 from snn.errors import DataError, did_you_mean
+
+_UNLABELLED = "a split without labels, as GLUE's test splits are, cannot be used"
 
 
 def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
@@ -35,7 +37,8 @@ def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
         if all(_is_number(value) for value in present):
             broken = present[numbers.index(None)]
             raise DataError(
-                f"{key}: label {broken!r} is not a whole number; classes are needed, not measurements"
+                f"{key}: label {broken!r} is not a whole number, so it is no class; dataset.task=regression reads "
+                "measurements"
             )
         return sorted({str(value) for value in present})
     largest = max(whole, default=0)
@@ -76,6 +79,40 @@ def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str
     return codes
 
 
+def measurements(values: Sequence[Any], label_range: Sequence[float], table: Table, field: str) -> np.ndarray:
+    """Turn labels into numbers.
+
+    Args:
+        values: Labels as read.
+        label_range: Smallest and largest number that there can be; empty: any.
+        table: Where they came from, for the error message.
+        field: Name of their column, for the error message.
+
+    Returns:
+        Measurements, float32.
+
+    Raises:
+        DataError: A label is missing, no finite number, or out of range; with the row, counted from 1.
+
+    Example:
+        >>> measurements(["2.5", 4], [0, 5], Table({}, "train.tsv"), "label")
+        array([2.5, 4. ], dtype=float32)
+    """
+    numbers = np.array([float(v) if not _is_missing(v) and _is_number(v) else np.nan for v in values])
+    low, high = label_range or (-np.inf, np.inf)
+    bad = np.flatnonzero(~np.isfinite(numbers) | (numbers < low) | (numbers > high))
+    if len(bad):
+        row = int(bad[0])
+        place = f"dataset.label_field={field}: label {values[row]!r} in {table.where}, row {row + 1},"
+        if _is_missing(values[row]):
+            raise DataError(f"{place} is missing")
+        if not np.isfinite(numbers[row]):
+            raise DataError(f"{place} is no finite number; dataset.task=regression needs measurements")
+        hint = f" ({_UNLABELLED})" if numbers[row] == -1 else ""
+        raise DataError(f"{place} is outside of dataset.label_range={list(label_range)}{hint}")
+    return numbers.astype(np.float32)
+
+
 def _complaint(value: Any, row: int, table: Table, names: Sequence[str]) -> str:
     place = f"label {value!r} in {table.where}, row {row + 1},"
     number = _whole(value)
@@ -84,7 +121,7 @@ def _complaint(value: Any, row: int, table: Table, names: Sequence[str]) -> str:
     if number is None:
         return f"{place} is neither a class number nor the name of a class; {did_you_mean(str(value), names)}"
     if number < 0:
-        return f"{place} is negative (a split without labels, as GLUE's test splits are, cannot be used)"
+        return f"{place} is negative ({_UNLABELLED})"
     return f"{place} is outside the range of the {len(names)} classes: {', '.join(names)}"
 
 

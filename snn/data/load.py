@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from snn.data.builtin import BUILTIN
+from snn.data.cleaning import cleaned
 from snn.data.data import Data, Split
 from snn.data.image import prepare
-from snn.data.labels import class_names, encode
-from snn.data.schema import SPLITS, DatasetConfig, check
+from snn.data.labels import class_names, encode, measurements
+from snn.data.schema import SPLITS, DatasetConfig, check, role
 from snn.data.splitting import held_out, stratified
 from snn.data.table import Source, Table
 from snn.data.text import tokenise
+from snn.data.wheel import default_cache_dir
 from snn.errors import DataError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 
 def load_dataset(
@@ -45,21 +50,21 @@ def load_dataset(
             f"dataset={config.name} is text and needs a tokenizer: load_dataset(..., tokenizer=...)"
         )
     source = find(config, cache_dir)
-    train = source.tables["train"]
-    # Sources with classes of their own know the names best, unless the config names them.
-    names = list(config.label_names) or list(source.label_names)
-    names = names or class_names(_labels(train, config), train, config.label_field)
+    names = _names(source, config)
     rows = {split: _rows(table, names, config) for split, table in source.tables.items()}
     how = _carve(rows, config)
-    for split in SPLITS:
-        limit = getattr(config, f"limit_{split}")
+    rows = {split: rows[split] for split in [*SPLITS, *(s for s in rows if s not in SPLITS)]}
+    _warn_of_half_a_pair(source.tables["train"], config)
+    for split in rows:
+        limit = getattr(config, f"limit_{role(split)}")
         if limit is not None and limit < len(rows[split][2]):
-            rng = np.random.default_rng([seed if split == "train" else 0, SPLITS.index(split)])
+            rng = np.random.default_rng([seed if split == "train" else 0, SPLITS.index(role(split))])
             table, keep, labels = rows[split]
             drawn = stratified(labels, limit, rng)
             rows[split] = (table, keep[drawn], labels[drawn])
             how.append(f"{split} limited to {limit}")
-    splits = {split: _split(*rows[split], config, tokenizer) for split in SPLITS}
+    cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    splits = {split: _split(*part, config, tokenizer, cache) for split, part in rows.items()}
     return Data(config, splits, names, "; ".join([source.origin, *how]), seed)
 
 
@@ -96,19 +101,48 @@ def texts(table: Table, field: str, config: DatasetConfig) -> list[str]:
         if not isinstance(value, str):
             what = "has nothing" if value is None else f"has {value!r}, not a text,"
             raise DataError(f"dataset.text_fields: {table.where}, row {row + 1} {what} in column {field!r}")
-    return [value.lower() for value in column] if config.lower else list(column)
+    return cleaned(column, config)
 
 
 _Rows = tuple[Table, np.ndarray, np.ndarray]
-"""A table, the numbers of the rows in use, and their class numbers."""
+"""A table, the numbers of the rows in use, and their labels."""
 
 
 def _labels(table: Table, config: DatasetConfig) -> Sequence[Any]:
     return table.column(config.label_field, "label_field", config.rename)
 
 
+def _names(source: Source, config: DatasetConfig) -> list[str]:
+    """Names of the classes; none of measurements."""
+    if config.task == "regression":
+        return []
+    train = source.tables["train"]
+    # Sources with classes of their own know the names best, unless the config names them.
+    names = list(config.label_names) or list(source.label_names)
+    return names or class_names(_labels(train, config), train, config.label_field)
+
+
+def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
+    if config.kind != "text" or len(config.text_fields) > 1:
+        return
+    first = config.text_fields[0]
+    second = f"{first[:-1]}2"
+    if first.endswith("1") and second in table.columns:
+        log.warning(
+            "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
+            table.where,
+            second,
+            first,
+            second,
+        )
+
+
 def _rows(table: Table, names: list[str], config: DatasetConfig) -> _Rows:
-    labels = encode(_labels(table, config), names, table, config.label_field)
+    values = _labels(table, config)
+    if config.task == "regression":
+        labels = measurements(values, config.label_range, table, config.label_field)
+    else:
+        labels = encode(values, names, table, config.label_field)
     if len(labels) == 0:
         raise DataError(f"{table.where} is empty: no rows")
     return table, np.arange(len(labels)), labels
@@ -127,19 +161,21 @@ def _carve(rows: dict[str, _Rows], config: DatasetConfig) -> list[str]:
         stay, out = held_out(labels, fraction)
         rows["train"] = (table, keep[stay], labels[stay])
         rows[split] = (table, keep[out], labels[out])
-        done.append(f"{split} is {fraction:g} of the training rows, by class")
+        how = "by tenth" if config.task == "regression" else "by class"
+        done.append(f"{split} is {fraction:g} of the training rows, {how}")
     return done
 
 
 def _split(
-    table: Table, keep: np.ndarray, labels: np.ndarray, config: DatasetConfig, tokenizer: Any
+    table: Table, keep: np.ndarray, labels: np.ndarray, config: DatasetConfig, tokenizer: Any, cache: Path
 ) -> Split:
     if config.kind == "image":
         images = table.column(config.image_field, "image_field", config.rename)
         return prepare(images, keep, labels, config, table.where)
     fields = [texts(table, field, config) for field in config.text_fields]
     chosen = [[column[row] for row in keep] for column in fields]
-    return tokenise(chosen[0], chosen[1] if len(chosen) > 1 else None, labels, tokenizer, config.max_length)
+    pairs = chosen[1] if len(chosen) > 1 else None
+    return tokenise(chosen[0], pairs, labels, tokenizer, config.max_length, config.truncation_side, cache)
 
 
 def _plain(config: Any) -> DatasetConfig:

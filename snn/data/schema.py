@@ -33,7 +33,8 @@ class DatasetConfig:
         hub_splits: As ``splits``, for the Hub only, where it names its splits otherwise.
         splits: ``train``, ``validation``, ``test`` → stem of a file in ``data_dir``, or a split of the Hub. A
             split that is ``null`` is cut off the training rows. Empty: each split is called by its own name.
-            Built-in sets come with splits of their own.
+            Built-in sets come with splits of their own. Further ones, to be measured by
+            ``evaluation.split``, are called ``test_NAME`` or ``validation_NAME``.
         text_fields: One column with the text, or two for a pair of texts.
         label_field: Column with the class: a number from 0, or one of ``label_names``. For NPZ the name of
             the array.
@@ -41,6 +42,7 @@ class DatasetConfig:
             in 0..1.
         rename: Column of a source → the field it stands for, where a source names its columns otherwise.
         label_names: Names of the classes in the order of their numbers. Empty: read off the training rows.
+        label_range: Smallest and largest measurement that there can be. Empty: any number.
         validation_fraction: Share of the training rows that become the validation split where there is none,
             in (0, 1).
         test_fraction: The same for the test split, taken first, in (0, 1).
@@ -48,6 +50,10 @@ class DatasetConfig:
         limit_validation: The same for validation, but the same rows whatever the seed.
         limit_test: The same for test, but the same rows whatever the seed.
         max_length: Longest text in tokens, special tokens included; the rest is cut off.
+        truncation_side: Where it is cut off: ``"right"``, or ``"left"``, which keeps the end. Of a pair, the longer
+            text is cut.
+        strip_html: Put a space in place of each HTML tag, and the character in place of each ``&...;``.
+        strip_spaces: Put one space in place of any white space, none at both ends.
         lower: Put the text into lower case before it is tokenised.
         image_size: Height and width in pixels; other sizes are resized once. ``null``: as they are.
         channels: 1 or 3; grey is repeated, colour is averaged by luminance. ``null``: as they are.
@@ -73,12 +79,16 @@ class DatasetConfig:
     image_field: str = "images"
     rename: dict[str, str] = field(default_factory=dict)
     label_names: list[str] = field(default_factory=list)
+    label_range: list[float] = field(default_factory=list)
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     limit_train: int | None = None
     limit_validation: int | None = None
     limit_test: int | None = None
     max_length: int = 128
+    truncation_side: str = "right"
+    strip_html: bool = False
+    strip_spaces: bool = False
     lower: bool = False
     image_size: int | None = None
     channels: int | None = None
@@ -89,9 +99,22 @@ class DatasetConfig:
 
 
 def split_names(config: DatasetConfig, *, hub: bool = False) -> dict[str, str | None]:
-    """Which file stem or Hub split holds each of the three splits; None: cut off the training rows."""
+    """Which file stem or Hub split holds each split; None: cut off the training rows."""
     named = (config.hub_splits if hub else None) or config.splits
-    return {split: named.get(split) for split in SPLITS} if named else {split: split for split in SPLITS}
+    if not named:
+        return {split: split for split in SPLITS}
+    further = {split: stem for split, stem in named.items() if split not in SPLITS and stem is not None}
+    return {split: named.get(split) for split in SPLITS} | further
+
+
+def role(split: str) -> str:
+    """Which of the three a split stands beside.
+
+    Example:
+        >>> role("test_mismatched")
+        'test'
+    """
+    return split.partition("_")[0]
 
 
 def check(config: DatasetConfig) -> None:
@@ -102,6 +125,22 @@ def check(config: DatasetConfig) -> None:
     """
     if config.kind not in ("text", "image"):
         raise DataError(f"dataset.kind: {config.kind!r} is neither 'text' nor 'image'")
+    if config.task not in ("classification", "regression"):
+        raise DataError(f"dataset.task: {config.task!r} is neither 'classification' nor 'regression'")
+    if config.truncation_side not in ("right", "left"):
+        raise DataError(f"dataset.truncation_side: {config.truncation_side!r} is neither 'right' nor 'left'")
+    if config.label_range and (
+        len(config.label_range) != 2 or config.label_range[0] >= config.label_range[1]
+    ):
+        raise DataError(
+            f"dataset.label_range={list(config.label_range)}: the smallest measurement and the largest"
+        )
+    if config.label_range and config.task != "regression":
+        raise DataError(
+            "dataset.label_range: classes have none; leave it empty, or set dataset.task=regression"
+        )
+    if config.label_names and config.task == "regression":
+        raise DataError("dataset.label_names: measurements have none; leave it empty")
     for key in ("validation_fraction", "test_fraction"):
         if not 0 < (value := getattr(config, key)) < 1:
             raise DataError(
@@ -121,7 +160,7 @@ def check(config: DatasetConfig) -> None:
     for key in ("splits", "hub_splits"):
         named = getattr(config, key)
         for split in named:
-            if split not in SPLITS:
+            if split not in SPLITS and not split.startswith(("validation_", "test_")):
                 raise DataError(f"dataset.{key}: unknown split {split!r}; {did_you_mean(split, SPLITS)}")
         if named and not named.get("train"):
             raise DataError(f"dataset.{key}.train is missing: it names the file or Hub split to train on")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from snn.data.tokens import encode_texts
 from snn.errors import DataError
-
-#: Texts given to the tokenizer at once.
-_TOKENIZER_BATCH = 1000
 
 
 class TextSplit:
@@ -22,7 +21,7 @@ class TextSplit:
         ids: Token ids of all rows, int32.
         types: Token types of all rows, or None where the tokenizer makes none.
         offsets: Where each row starts, int64, ``[N + 1]``.
-        labels: Class numbers, int64, ``[N]``.
+        labels: Class numbers, int64, or measurements, float32, ``[N]``.
         pad_id: Token that fills the short rows of a batch.
         pad_left: Whether it comes before a row instead of after it.
     """
@@ -70,8 +69,8 @@ class TextSplit:
         out = {"input_ids": np.where(mask, self.ids[source], self.pad_id), "attention_mask": mask}
         if self.types is not None:
             out["token_type_ids"] = np.where(mask, self.types[source], 0)
-        out["labels"] = self.labels[rows]
-        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in out.items()}
+        tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in out.items()}
+        return tensors | {"labels": torch.from_numpy(self.labels[rows])}
 
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
@@ -81,46 +80,35 @@ class TextSplit:
 
 
 def tokenise(
-    texts: Sequence[str], pairs: Sequence[str] | None, labels: np.ndarray, tokenizer: Any, max_length: int
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: np.ndarray,
+    tokenizer: Any,
+    max_length: int,
+    truncation_side: str = "right",
+    cache_dir: Path | None = None,
 ) -> TextSplit:
-    """Tokenise every row once.
-
-    A text without any token (empty, and the tokenizer adds none) becomes the one token for the unknown, since
-    attention over nothing is not a number.
+    """Tokenise every row once; see :func:`snn.data.tokens.encode_texts`.
 
     Args:
         texts: One text a row.
         pairs: The second text of each row, or None.
-        labels: Class numbers, ``[N]``.
+        labels: Class numbers or measurements, ``[N]``.
         tokenizer: A tokenizer of transformers.
         max_length: Longest row in tokens, special tokens included.
+        truncation_side: Where longer ones are cut, ``"right"`` or ``"left"``.
+        cache_dir: Folder of all that is kept; None: nothing is.
 
     Raises:
         DataError: ``max_length`` does not suit the tokenizer, or it has no padding token.
     """
     _check(tokenizer, max_length, pairs is not None)
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    for start in range(0, len(texts), _TOKENIZER_BATCH):
-        piece = slice(start, start + _TOKENIZER_BATCH)
-        encoded = tokenizer(
-            list(texts[piece]),
-            None if pairs is None else list(pairs[piece]),
-            truncation=True,
-            max_length=max_length,
-            return_attention_mask=False,
-        )
-        ids += [np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]]
-        types += [np.asarray(row, dtype=np.uint8) for row in encoded.get("token_type_ids", ())]
-    if any(len(row) == 0 for row in ids):
-        lone = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
-        types = [row if len(row) else np.zeros(1, np.uint8) for row in types]
-        ids = [row if len(row) else np.array([lone], np.int32) for row in ids]
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
+    folder = None if cache_dir is None else cache_dir / "tokens"
+    tokens = encode_texts(texts, pairs, tokenizer, max_length, truncation_side, folder)
     return TextSplit(
-        np.concatenate(ids),
-        np.concatenate(types) if types else None,
-        offsets,
+        tokens.ids,
+        tokens.types,
+        tokens.offsets,
         labels,
         tokenizer.pad_token_id,
         tokenizer.padding_side == "left",

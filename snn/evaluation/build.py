@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from snn.conversion.attribution import attribute
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
 from snn.conversion.network import SpikingNetwork
-from snn.conversion.plan import Plan, plan
-from snn.conversion.quantize import calibrate, insert, quantizers
-from snn.conversion.trace import trace
-from snn.conversion.verify import verify
+from snn.conversion.newcomputebench import read_transform_config
+from snn.conversion.placement import needs_example
+from snn.conversion.plan import Plan, plan, traced_plan
+from snn.conversion.quantize import calibrate, quantizers
+from snn.conversion.rules import parse_rules
+from snn.conversion.surgery import insert
+from snn.conversion.training_free.correct import refuse_solved_weights
 from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
 from snn.evaluation.session import Session, merge_dataset
+from snn.evaluation.training_free import training_free
+from snn.evaluation.verification import verify_network
 from snn.models.registry import create_model
-from snn.models.tokenizer import check_tokenizer, load_tokenizer
+from snn.models.tokenizer import check_tokenizer, load_tokenizer, sizes_from_tokenizer
+from snn.quantizers.qcfs import QCFS
+from snn.quantizers.registry import ESTIMATES
 from snn.tracking.files import write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -34,9 +40,14 @@ def build_model(session: Session) -> nn.Module:
         return load_parent(session)
     asked = config.model
     if session.dataset.kind == "text":
-        session.tokenizer = load_tokenizer(asked.tokenizer or asked.weights, config.paths.cache)
+        source = asked.tokenizer or asked.weights
+        session.tokenizer = load_tokenizer(source, config.paths.cache, model=asked.name)
     data = session.data
     arguments = {key: value for key, value in asked.args.items() if value is not None}
+    if session.tokenizer is not None and asked.weights is None:
+        arguments = sizes_from_tokenizer(session.tokenizer, asked.name) | arguments
+    if asked.activation is not None:
+        arguments["activation"] = asked.activation
     if data.input_shape is not None and "in_channels" in asked.args:
         arguments.setdefault("in_channels", data.input_shape[0])
     classes = asked.num_classes if asked.num_classes is not None else data.num_classes
@@ -49,12 +60,13 @@ def build_model(session: Session) -> nn.Module:
         asked.name,
         weights=asked.weights,
         num_classes=classes,
+        labels=data.label_names,
         cache_dir=config.paths.cache,
         rename=rename,
         **arguments,
     )
     if session.tokenizer is not None:
-        check_tokenizer(session.tokenizer, model)
+        check_tokenizer(session.tokenizer, model, data.longest)
     if getattr(model, "input_kind", data.kind) != data.kind:
         raise ConfigError(
             f"model={asked.name} takes {model.input_kind}, but dataset={session.dataset.name} is {data.kind}"
@@ -92,12 +104,14 @@ def restore_data(session: Session, folder: Path) -> None:
         CheckpointError: It does not say what they were.
     """
     config = session.config
-    about = read_description(folder).get("about") or {}
+    description = read_description(folder)
+    about = description.get("about") or {}
     if config.dataset.name == "from_checkpoint" and "dataset" not in about:
         raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
     session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset)
     if (folder / "tokenizer_config.json").exists():
-        session.tokenizer = load_tokenizer(str(folder), config.paths.cache)
+        name = description["model"]["name"]
+        session.tokenizer = load_tokenizer(str(folder), config.paths.cache, model=name)
     elif session.dataset.kind == "text":
         raise CheckpointError(
             f"checkpoint={folder} holds no tokenizer, and dataset={session.dataset.name} is text"
@@ -105,12 +119,18 @@ def restore_data(session: Session, folder: Path) -> None:
 
 
 def places(session: Session, model: nn.Module) -> list[Any]:
-    """The rules in force: the config's own, or the model's places for the coverage.
+    """The rules in force: those of a transform configuration, the config's own, or the model's places.
 
     Raises:
-        ConfigError: The model has no such coverage.
+        ConfigError: The model has no such coverage, or the transform configuration does not suit.
     """
     config = session.config
+    if config.conversion.transform_config is not None:
+        transform = read_transform_config(config.conversion.transform_config)
+        report = transform.report(model)
+        log.info("%s: %s", transform.where, report)
+        session.summary["transform_config"] = asdict(report)
+        return transform.rules(model)
     if config.quantization.rules is not None:
         return list(config.quantization.rules)
     known = config.model.places
@@ -123,10 +143,20 @@ def places(session: Session, model: nn.Module) -> list[Any]:
     return list(known[coverage])
 
 
+def _rules_key(session: Session) -> str:
+    """Where in the config the rules in force stand."""
+    config = session.config
+    if config.conversion.transform_config is not None:
+        return "conversion.transform_config"
+    if config.quantization.rules is not None:
+        return "quantization.rules"
+    return f"model.places.{config.quantization.coverage}"
+
+
 def make_plan(session: Session, model: nn.Module) -> Plan:
     """What would become of every module."""
     asked = session.config.quantization
-    where = "quantization.rules" if asked.rules is not None else f"model.places.{asked.coverage}"
+    where = _rules_key(session)
     defaults = {
         "name": asked.name,
         "levels": asked.levels or session.config.T or 8,
@@ -134,8 +164,18 @@ def make_plan(session: Session, model: nn.Module) -> Plan:
     }
     if asked.threshold is not None:
         defaults["threshold"] = asked.threshold
-        defaults["granularity"] = "tensor"
-    return plan(model, places(session, model), defaults, where)
+    elif starts_in_training(session):
+        defaults["init"] = asked.init
+    rules = parse_rules(places(session, model), where)
+    example = next(iter(session.batches("validation", 1))) if needs_example(rules) else None
+    return plan(model, rules, defaults, where, example)
+
+
+def starts_in_training(session: Session) -> bool:
+    """Whether thresholds are set by the first batches of quantised training, as LSQ was published."""
+    stages = session.config.training.stages
+    asked = session.config.quantization.init
+    return "quantized" in stages and "calibrate" not in stages and asked not in ESTIMATES
 
 
 def quantized(session: Session, model: nn.Module) -> nn.Module:
@@ -149,26 +189,28 @@ def quantized(session: Session, model: nn.Module) -> nn.Module:
 
 
 def calibrated(session: Session, model: nn.Module) -> nn.Module:
-    """The network with thresholds set from training data, unless the config gives a number."""
+    """The network with thresholds set from training data, unless the config gives a number; then shifts and
+    heights, where its quantisers have them."""
     asked = session.config.quantization
-    if asked.threshold is not None:
-        return model.eval()
-    calibrate(
-        model,
-        session.calibration_batches(),
-        init=asked.init,
-        percentile=asked.percentile,
-        rows=asked.rows,
-        max_batches=asked.batches,
-    )
-    return model.eval()
+    batches = list(session.calibration_batches())
+    if asked.threshold is None:
+        calibrate(
+            model,
+            batches,
+            init=asked.init,
+            percentile=asked.percentile,
+            rows=asked.rows,
+            max_batches=asked.batches,
+        )
+    return training_free(model.eval(), batches, session.config.conversion, neuron_section(session))
 
 
 def at_levels(session: Session, model: nn.Module, T: int) -> nn.Module:
     """The quantised network whose twin has T steps: itself, or with T levels and thresholds that follow or are kept."""
     found = next(iter(quantizers(model).values()))
-    if found.name != "qcfs" or found.levels == T:
+    if not isinstance(found, QCFS) or found.levels == T:
         return model
+    refuse_solved_weights(model)
     changed = with_levels(model, T)
     if session.config.conversion.thresholds == "follow":
         log.info("levels: %d trained, %d now; thresholds are set anew from training data", found.levels, T)
@@ -199,7 +241,7 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     text, record = describe(session, model)
     if config.conversion.verify:
         with session.timed("verify"):
-            text += _verify(session, model, network, record)
+            text += verify_network(session, model, network, record)
         session.summary.update({k: record[k] for k in ("verification", "attribution") if k in record})
     session.summary["plan"] = record["plan"]
     write_json(session.folder / "conversion.json", record)
@@ -230,58 +272,25 @@ def neuron_section(session: Session) -> dict[str, Any]:
     }
 
 
-def _verify(session: Session, model: nn.Module, network: SpikingNetwork, record: dict[str, Any]) -> str:
-    """Compare the networks, and say where an inexact one loses; adds to ``record``, returns Markdown."""
-    asked = session.config.conversion
-    dtype = None if asked.verify_dtype is None else getattr(torch, asked.verify_dtype, None)
-    if asked.verify_dtype is not None and not isinstance(dtype, torch.dtype):
-        raise ConfigError(
-            f"conversion.verify_dtype: unknown type {asked.verify_dtype!r}; choices: float32, float64"
-        )
-    loader = session.batches("validation", asked.verify_batch_size)
-    taken = [batch for batch, _ in zip(loader, range(asked.verify_batches))]
-    batches = [{k: v.to(session.device) for k, v in batch.items()} for batch in taken]
-    report = verify(
-        model,
-        network,
-        batches,
-        dtype=dtype,
-        tolerance=asked.tolerance,
-        max_error=asked.max_error,
-        min_agreement=asked.min_agreement,
-        require_settled=asked.require_settled,
-    )
-    log.log(logging.WARNING if report.unsettled else logging.INFO, "verification: %s", report.verdict)
-    record["verification"] = report.to_dict()
-    write_text(session.folder / "conversion.csv", report.to_csv())
-    text = "\n## Verification\n\n" + report.to_markdown()
-    if asked.attribute or (asked.attribute is None and not report.exact):
-        found = attribute(model, network, batches)
-        log.info("attribution: %s", found.verdict)
-        record["attribution"] = found.to_dict()
-        text += "\n## Where accuracy is lost\n\n" + found.to_markdown()
-    return text
-
-
 def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
     """The plan of a quantised network and what feeds its matrix products, as Markdown and as plain types."""
-    operands = trace(model, next(iter(session.batches("validation", 1))))
-    made = getattr(model, "plan", None)
-    if not isinstance(made, Plan):
-        made = Plan((), ())
-    head = "| module | type | rule | action |\n|---|---|---:|---|\n"
-    rows = "\n".join(f"| `{r[0]}` | {r[1]} | {r[2]} | {r[3]} |" for r in made.rows(everything=True))
+    made = _traced(session, model)
+    assert made.trace is not None
     counts: dict[str, int] = {}
     for step in made.actions:
         counts[step.do] = counts.get(step.do, 0) + 1
     record = {"spiking_layers": len(made.actions), "modules": len(made.steps), "counts": counts}
-    record |= {"spiking_share": operands.spiking_share, "verdict": operands.verdict}
-    text = f"# Conversion\n\n## Plan\n\n{head}{rows}\n\n## What is spikes, what is analog\n\n{operands.to_markdown()}\n"
-    return text, {"plan": record, "operands": operands.to_dict()}
+    record |= {"spiking_share": made.trace.spiking_share, "verdict": made.trace.verdict}
+    table = made.table()
+    session.trackers.table("plan", table.columns, table.cells())
+    text = f"# Conversion\n\n## Plan\n\n{table.to_markdown()}"
+    return text, {"plan": record, "operands": made.trace.to_dict()}
 
 
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes; nothing is trained."""
-    made = model.plan if quantizers(model) else make_plan(session, model)
-    operands = trace(quantized(session, model), next(iter(session.batches("validation", 1))))
-    sys.stdout.write(f"{made}\n\n{operands.verdict}\n")
+    sys.stdout.write(f"{_traced(session, quantized(session, model))}\n")
+
+
+def _traced(session: Session, model: nn.Module) -> Plan:
+    return traced_plan(model, next(iter(session.batches("validation", 1))), _rules_key(session))

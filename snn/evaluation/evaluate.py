@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +14,12 @@ from snn.conversion.call import call_model, labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.errors import ConversionError, DataError
 from snn.evaluation.metrics import SpikeRates
+from snn.evaluation.operations import OperationCounts, Operations
 from snn.evaluation.scores import SCORES, Scores
+from snn.evaluation.wiring import Wiring, wire
 from snn.progress import progress
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,7 +39,8 @@ class Measurement:
         layers: Spike rates by layer.
         spike_rate: Spikes per neuron per time step.
         spikes_per_sample: Spikes in the whole network for one sample.
-        mean_steps: Steps computed per batch on average: less than T if runs had settled.
+        mean_steps: Step after which no count of a sample changed any more, on average; T where nothing settles.
+        operations: What a sample takes; ``None`` where no spikes were counted.
     """
 
     samples: int
@@ -48,6 +54,7 @@ class Measurement:
     spike_rate: float | None = None
     spikes_per_sample: float | None = None
     mean_steps: float | None = None
+    operations: OperationCounts | None = None
 
     @property
     def metric(self) -> str:
@@ -106,7 +113,9 @@ def evaluate(
     device = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
     scores: Scores | None = None
     rates: SpikeRates | None = None
-    loss, samples, steps, runs = 0.0, 0, 0, 0
+    wiring: Wiring | None = None
+    operations: Operations | None = None
+    loss, samples, steps = 0.0, 0, 0
     predictions = []
     try:
         for index, batch in enumerate(progress(batches, description, _length(batches, limit))):
@@ -117,12 +126,18 @@ def evaluate(
             labels = batch["labels"].to(device)
             inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
             if network is not None:
-                output = network(execution=execution, record=record, **inputs)
+                if record and index == 0:
+                    wiring = _wired(network, inputs)
+                recorder = network.recorder(wiring.selections if wiring else None) if record else False
+                output = network(execution=execution, record=recorder, **inputs)
                 logits = output.logits
-                steps += output.steps
+                steps += int(output.settled.sum())
                 if record and output.spikes:
                     rates = rates or SpikeRates(list(output.spikes), network.T).to(device)
                     rates.update(output.spikes)
+                if wiring is not None and output.spikes:
+                    operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
+                    operations.update(output.spikes, output.settled, inputs)
             else:
                 logits = call_model(model, inputs)[None]
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
@@ -130,7 +145,6 @@ def evaluate(
             scores.update(logits, labels)
             loss += float(_loss(logits[-1].double(), labels))
             samples += labels.shape[0]
-            runs += 1
             predictions.append(_predictions(logits[-1], labels).cpu())
     finally:
         for module, training in modes.items():
@@ -147,13 +161,24 @@ def evaluate(
     if confusion is not None:
         result.confusion = confusion.tolist()
     if network is not None:
-        result.T, result.causal, result.mean_steps = network.T, network.causal, steps / runs
+        result.T, result.causal, result.mean_steps = network.T, network.causal, steps / samples
         if scores.steps == network.T:
             result.per_timestep = over_time
         if rates is not None:
             result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
             result.spikes_per_sample = rates.spikes_per_sample()
+        if operations is not None:
+            result.operations = operations.counts()
     return result
+
+
+def _wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | None:
+    """The network's wiring; without it everything but operations can be measured."""
+    try:
+        return wire(network, inputs)
+    except ConversionError as error:
+        log.warning("operations are not counted: %s", error)
+        return None
 
 
 def _check(logits: Tensor, labels: Tensor, classes: bool) -> None:

@@ -10,6 +10,7 @@ from snn.config import Config, check_pair
 from snn.conversion.checkpoint import save_checkpoint
 from snn.conversion.quantize import quantizers
 from snn.errors import ConversionError
+from snn.evaluation.analyses import create_analysis
 from snn.evaluation.build import (
     at_levels,
     calibrated,
@@ -52,6 +53,9 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
     """
     with open_session(config, folder, "evaluate") as session:
         model = load_parent(session)
+        analysis = create_analysis(config.analysis)
+        if analysis is not None:
+            analysis.check(session)
         model, T = _network_for(session, model)
         split = config.evaluation.split
         session.summary["split"] = split
@@ -60,7 +64,9 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
             session.summary["results"] = {"quantized": ann.to_dict()}
         network = convert_and_verify(session, model, T)
         found = session.measure("spiking", network, split)
-        session.record_spiking(found, ann)
+        session.record_spiking(network, found, ann)
+        if analysis is not None:
+            analysis.run(session, network)
         return found.score
 
 

@@ -22,12 +22,17 @@ import torch
 from torch import nn
 
 from snn.config import Config
+from snn.conversion.network import SpikingNetwork
 from snn.data.data import Data
 from snn.data.load import load_dataset
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
+from snn.evaluation.energy import energy
 from snn.evaluation.evaluate import Measurement, evaluate
+from snn.evaluation.neurobench import neurobench
+from snn.evaluation.operations import OperationCounts
 from snn.evaluation.scores import check_scores
+from snn.tracking.files import write_json
 from snn.tracking.table import text_table
 from snn.tracking.tracker import Trackers, create_trackers
 
@@ -108,8 +113,11 @@ class Session:
         log.info("%s on %s%s: %s (%d samples)", name, split, time_steps, found, result.samples)
         return result
 
-    def record_spiking(self, spiking: Measurement, quantized: Measurement | None) -> None:
-        """Put the spiking network's figures into the summary, with how often it agrees with the quantised one."""
+    def record_spiking(
+        self, network: SpikingNetwork, spiking: Measurement, quantized: Measurement | None
+    ) -> None:
+        """Put the spiking network's figures into the summary, with how often it agrees with the quantised one; its
+        energy goes into files of its own too."""
         result = spiking.to_dict()
         if quantized is not None:
             result["agreement"] = agreement = spiking.agreement(quantized)
@@ -120,6 +128,18 @@ class Session:
             )
         self.summary.setdefault("results", {})["spiking"] = result
         self.summary["layers"] = spiking.layers
+        self.summary["neurobench"] = neurobench(network, spiking)
+        if spiking.operations is not None:
+            self._record_energy(spiking.operations)
+
+    def _record_energy(self, counts: OperationCounts) -> None:
+        found = energy(counts, self.config.energy)
+        record = found.to_dict()
+        write_json(self.folder / "energy.json", record)
+        rows = [operator.row() for operator in found.operators]
+        self.trackers.table("energy", list(rows[0]), [list(row.values()) for row in rows])
+        self.summary["energy"] = {key: value for key, value in record.items() if key != "operators"}
+        log.info("energy: %s", found.verdict)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -172,9 +192,12 @@ def open_session(
 def say_results(session: Session) -> None:
     """The figures of a finished run, on the terminal, and where to look further."""
     names = {"float": "float ANN", "calibrated": "quantised, not trained", "quantized": "quantised ANN"}
+    converted = "spiking network, as converted"
     rows, metrics = [], list(session.dataset.metrics)
     for name, result in session.summary.get("results", {}).items():
-        label = names.get(name, f"spiking network, T = {result.get('T')}")
+        label = (
+            names.get(name) or f"{converted if name == 'converted' else 'spiking network'}, T = {result['T']}"
+        )
         values = [result["metrics"][metric] for metric in metrics]
         rows.append([label, *values, result["samples"], result.get("spike_rate")])
     if rows:

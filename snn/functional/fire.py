@@ -48,6 +48,31 @@ def place_spikes(count: Tensor, times: range, steps: int, order: SpikeOrder = "e
     return emitted
 
 
+def follow(targets: Tensor, previous: Tensor, least: int = -1) -> Tensor:
+    """Counts that go towards a moving target, one spike per step: ``N_t = N_{t-1} + clip(k_t - N_{t-1}, least, 1)``.
+
+    With membrane ``u = v - N_{t-1}`` and target ``k = floor(v)`` this is integrate and fire: ``u >= 1`` just
+    where ``k > N_{t-1}``, and ``u < 0`` just where ``k < N_{t-1}``. Targets clipped to bounds keep the counts
+    within them, which is all that a spike tracer does.
+
+    Args:
+        targets: The count to go to at each step, integers as floating-point numbers; overwritten.
+        previous: Counts before the first of the steps.
+        least: -1 if negative spikes are possible, else 0.
+
+    Shape:
+        ``[t, ...]`` and ``[...]`` to ``[t, ...]``.
+
+    Example:
+        >>> follow(torch.tensor([2.0, 2.0, 2.0, -1.0]), torch.tensor(0.0))
+        tensor([1., 2., 2., 1.])
+    """
+    for t in range(targets.shape[0]):
+        # Three passes over one step, in place.
+        previous = targets[t].sub_(previous).clamp_(least, 1).add_(previous)
+    return targets
+
+
 def parallel_fire(
     current: Tensor,
     threshold: Tensor,

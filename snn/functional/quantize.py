@@ -144,6 +144,10 @@ def lsq(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     """
     if qmax < 1:
         raise ValueError(f"qmax must be at least 1; got {qmax}")
-    step = torch.as_tensor(step, dtype=x.dtype)
+    return uniform_quantize(x, lsq_step(torch.as_tensor(step, dtype=x.dtype), x, qmax), qmin, qmax)
+
+
+def lsq_step(step: Tensor, x: Tensor, qmax: int) -> Tensor:
+    """The step itself, its gradient scaled by ``1/sqrt(qmax * number of elements of x that share it)``."""
     shared = x.numel() / max(step.numel(), 1)
-    return uniform_quantize(x, _ScaleGradient.apply(step, (qmax * shared) ** -0.5), qmin, qmax)
+    return _ScaleGradient.apply(step, (qmax * shared) ** -0.5)

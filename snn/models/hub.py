@@ -14,6 +14,7 @@ FILES = [
     "special_tokens_map.json",
     "vocab.*",
     "merges.txt",
+    "*.model",
 ]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn.errors import ConfigError
-from snn.models.architecture import Architecture
+from snn.models.architecture import Architecture, WeightsDescription
 from snn.models.arguments import check_names, complete_arguments
 from snn.models.weights import find_weights, load_weights
 from snn.registry import Registry
@@ -18,21 +18,37 @@ if TYPE_CHECKING:
 MODELS = Registry(
     "model",
     {
-        "bert": "snn.models.bert:BERT",
+        "bert": "snn.models.families:BERT",
+        "distilbert": "snn.models.families:DISTILBERT",
+        "roberta": "snn.models.families:ROBERTA",
+        "t5_encoder": "snn.models.families:T5_ENCODER",
+        "qkformer": "snn.models.qkformer:QKFORMER",
         "resnet20": "snn.models.resnet:RESNET20",
+        "sdt": "snn.models.sdt:SDT",
+        "spikformer": "snn.models.spikformer:SPIKFORMER",
+        "spikingbert": "snn.models.spikingbert.model:SPIKINGBERT",
+        "tim": "snn.models.tim:TIM_SPIKFORMER",
         "vgg16": "snn.models.vgg:VGG16",
     },
 )
 
 
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(pattern: str = "*", native: bool | None = None) -> list[str]:
     """Names that :func:`create_model` knows and that match a shell-style pattern.
+
+    Args:
+        pattern: Shell-style pattern.
+        native: True: only networks that are trained as spiking ones; False: only the others, which can be
+            converted; None: all.
 
     Example:
         >>> list_models("*net*")
         ['resnet20']
+        >>> list_models(native=True)
+        ['qkformer', 'sdt', 'spikformer', 'spikingbert', 'tim']
     """
-    return MODELS.names(pattern)
+    names = MODELS.names(pattern)
+    return names if native is None else [name for name in names if architecture_of(name).native == native]
 
 
 def create_model(
@@ -40,6 +56,8 @@ def create_model(
     *,
     weights: str | Path | None = None,
     num_classes: int = 2,
+    activation: str | None = None,
+    labels: Sequence[str] = (),
     cache_dir: str | Path | None = None,
     rename: Sequence[Any] = (),
     **args: Any,
@@ -56,6 +74,9 @@ def create_model(
         weights: None for random weights; ``"minilm"``; a folder; a ``.safetensors`` file; the name of a text
             model on the Hub. Only safetensors are read, and no code that comes with them is run.
         num_classes: Width of the classifier; 1 for regression.
+        activation: Instead of the network's own, such as ``"relu"`` for a network made with GELU; None leaves it.
+        labels: Classes in the order in which they are numbered here; a head that comes with the weights and
+            names the same classes in another order is put into this one.
         cache_dir: Where pinned weights are kept; None for the default place.
         rename: Rules ``{match, to}`` that translate the keys of the weights file, see
             :class:`~snn.models.schema.RenameRule`.
@@ -71,22 +92,33 @@ def create_model(
         >>> model.spec["args"]["hidden_size"], model.input_kind
         (8, 'text')
     """
-    architecture = _architecture(name)
+    architecture = architecture_of(name)
+    if activation is not None:
+        args[architecture.activation] = activation
     check_names(name, architecture.build, args)
     if weights is None and rename:
         raise ConfigError("model.rename: rules for a weights file, but model.weights is null")
     source = find_weights(weights, cache_dir, architecture.input_kind)
-    read = architecture.read_sizes(source.path) if source is not None and architecture.read_sizes else {}
-    args = complete_arguments(name, architecture.build, args, defaults=read, num_classes=num_classes)
+    described = WeightsDescription()
+    if source is not None and architecture.describe is not None:
+        described = architecture.describe(source.path)
+    args = complete_arguments(
+        name, architecture.build, args, defaults=described.args, num_classes=num_classes
+    )
     model = architecture.build(**args)
     if source is not None:
-        load_weights(model, source, architecture, rename)
+        load_weights(model, source, architecture, described, rename, labels)
     model.spec = {"name": name, "args": args}  # type: ignore[assignment]
     model.input_kind = architecture.input_kind  # type: ignore[assignment]
     return model
 
 
-def _architecture(name: str) -> Architecture:
+def architecture_of(name: str) -> Architecture:
+    """What is known of a registered model.
+
+    Raises:
+        ConfigError: No such name; the message suggests the nearest.
+    """
     target = MODELS.get(name)
     # A class or function of the user's own, as it comes.
     return (

@@ -31,6 +31,8 @@ class ModelConfig:
         tokenizer: Null for the one that belongs to the weights, else ``minilm``, a local folder, or a Hub
             name.
         num_classes: Width of the classifier; null for the number of classes of the data set.
+        activation: Instead of the activation that the weights or ``args`` say, such as ``relu`` for a network
+            trained with GELU; null leaves it.
         rename: How keys of the weights file are to be read, where its names are not ours.
         places: Coverage → rules that say where quantisers go in this model; see ``quantization.coverage``.
         args: Sizes and options of this model; null stands for what the weights say, or else for the default.
@@ -40,6 +42,7 @@ class ModelConfig:
     weights: Optional[str] = None  # noqa: UP045
     tokenizer: Optional[str] = None  # noqa: UP045
     num_classes: Optional[int] = None  # noqa: UP045
+    activation: Optional[str] = None  # noqa: UP045
     rename: list[RenameRule] = field(default_factory=list)
     places: dict[str, Any] = field(default_factory=dict)
     args: dict[str, Any] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn.errors import CheckpointError, ConfigError
-from snn.models.architecture import Architecture
+from snn.models.architecture import Architecture, WeightsDescription
 from snn.models.hub import download, listing
+from snn.models.label_order import ordered_head
 from snn.models.renaming import rename_keys
 
 if TYPE_CHECKING:
@@ -87,15 +88,30 @@ def locate(source: str, cache_dir: str | Path | None, input_kind: str, key: str)
 
 
 def load_weights(
-    model: nn.Module, source: WeightsSource, architecture: Architecture, rename: Sequence[Any] = ()
+    model: nn.Module,
+    source: WeightsSource,
+    architecture: Architecture,
+    described: WeightsDescription,
+    rename: Sequence[Any] = (),
+    labels: Sequence[str] = (),
 ) -> None:
     """Copy tensors into the network, so that all of its own are filled but for a newly initialised head.
+
+    Args:
+        model: The network.
+        source: Where the tensors are.
+        architecture: What the registry knows of it.
+        described: What the source says of the tensors.
+        rename: The user's rules for their names.
+        labels: Classes in the order that the head is wanted in; none for the order that it has.
 
     Raises:
         ConfigError: A rule of ``model.rename`` that matches no key.
         CheckpointError: A damaged file, or keys or shapes that do not fit.
     """
-    tensors = rename_keys(_read(source), rename, architecture.renames)
+    tensors = rename_keys(_read(source), rename, described.renames)
+    if described.convert is not None:
+        tensors = described.convert(tensors)
     state = model.state_dict()
     tensors = _add_prefix(tensors, state, getattr(model, "base_model_prefix", ""))
 
@@ -118,7 +134,9 @@ def load_weights(
             f"model.weights: the tensors of {source.name} do not fit this model: "
             f"{'; '.join(filter(None, misfits))}; check model.args, or translate names with model.rename"
         )
-    model.load_state_dict({k: v for k, v in tensors.items() if k not in new}, strict=False)
+    taken = {k: v for k, v in tensors.items() if k not in new}
+    taken |= ordered_head(taken, architecture.output, described.label_names, labels, source.name)
+    model.load_state_dict(taken, strict=False)
     if new:
         # A new head is what one expects; any other new part costs accuracy until it is trained.
         level = logging.INFO if all(key.startswith(architecture.head) for key in new) else logging.WARNING

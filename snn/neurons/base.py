@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from snn.errors import ConversionError
 from snn.functional.quantize import codes
+from snn.functional.through_time import straight_through
 from snn.functional.time_axis import align, fold, unfold
 from snn.neurons.run import Event, Run, current_run
 from snn.quantizers.base import Quantizer
@@ -44,10 +45,19 @@ class Neuron(nn.Module):
     exact: ClassVar[str]
 
     threshold: Tensor
+    bounds: Tensor
+    #: Added to the current of every step, ``[C]`` or ``[1]``; ``None``: nothing.
+    shift: Tensor | None
+    #: Height of a spike in thresholds, likewise; ``None``: 1.
+    gain: Tensor | None
 
     def __init__(self, threshold: Tensor, axis: int | None, qmin: int, qmax: int):
         super().__init__()
         self.register_buffer("threshold", threshold.detach().clone())
+        # Saved with the state; as numbers as well, because asking a device for them would wait for it.
+        self.register_buffer("bounds", torch.tensor([qmin, qmax]))
+        self.register_buffer("shift", None)
+        self.register_buffer("gain", None)
         self.axis, self.qmin, self.qmax = axis, qmin, qmax
         #: Whether the last axis of the input runs over tokens; padding does not count in rates.
         self.over_keys = False
@@ -65,7 +75,14 @@ class Neuron(nn.Module):
             )
         neuron = cls(quantizer.positive_threshold(), quantizer.axis, *quantizer.bounds, **options)
         neuron.over_keys = quantizer.over_keys
+        neuron.shift, neuron.gain = (
+            None if value is None else value.detach().clone() for value in quantizer.corrections()
+        )
         return neuron
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that a config may give, for checkpoints; plain types."""
+        return {}
 
     @property
     def signed(self) -> bool:
@@ -107,11 +124,13 @@ class Neuron(nn.Module):
         if aggregate.dtype in (torch.bfloat16, torch.float16):
             aggregate = aggregate.float()
         dims = aggregate.dim()
-        axis = self.axis if self.axis is not None else (1 if dims == 4 else -1)
-        threshold = align(self.threshold, aggregate, axis).to(aggregate.dtype)
+        threshold = self._aligned(self.threshold, aggregate)
+        aggregate = self.shifted(aggregate)
+        if torch.is_grad_enabled() and (aggregate.requires_grad or threshold.requires_grad):
+            return self._trained(aggregate, threshold, call, run)
         if run.collapsed and not run.observers:
             unit = run.final_unit(threshold)
-            return self.final_count(aggregate, unit, run).mul_(unit)
+            return self.heightened(self.final_count(aggregate, unit, run).mul_(unit))
         over_time, unit = unfold(aggregate, run.steps), run.unit(threshold, dims)
         previous = run.state.get((id(self), call))
         if previous is None:
@@ -120,17 +139,59 @@ class Neuron(nn.Module):
         if run.times.stop <= run.T:
             run.state[id(self), call] = counts[-1].clone()
         if not run.observers:
-            return fold(counts.mul_(unit))
+            return self.heightened(fold(counts.mul_(unit)))
         event = Event(self, call, over_time, unit, counts, previous)
         for observe in run.observers:
             observe(run, event)
-        return fold(counts * unit)
+        return self.heightened(fold(counts * unit))
+
+    def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:
+        """The same output, with a gradient; all steps at once."""
+        over_time = unfold(aggregate, run.steps)
+        unit = run.unit(self.scaled(threshold, over_time[0]), aggregate.dim())
+        previous = over_time.new_zeros(()).expand_as(over_time[0])
+        with torch.no_grad():
+            counts = self.count_chunk(over_time, unit, previous, run)
+        run.state[id(self), call] = counts[-1]
+        return self.heightened(fold(self.with_gradient(counts, over_time / unit, previous, run) * unit))
+
+    def scaled(self, threshold: Tensor, x: Tensor) -> Tensor:
+        """The threshold, with the scale that its quantiser puts on its gradient; ``x`` is one step of the input."""
+        return threshold
+
+    def with_gradient(self, counts: Tensor, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
+        """The counts, differentiable in the charge: the quantiser's gradient, unless the neuron has one of its own.
+
+        Args:
+            counts: What the neuron emits.
+            charge: See :meth:`counts`.
+            previous: See :meth:`counts`.
+            run: The run in force.
+        """
+        return straight_through(charge, counts, *self.final_bounds(run))
+
+    def shifted(self, aggregate: Tensor) -> Tensor:
+        """What decides about spikes: the aggregate, and the shift that each step adds to its current."""
+        return aggregate if self.shift is None else aggregate + self._aligned(self.shift, aggregate)
+
+    def heightened(self, output: Tensor) -> Tensor:
+        """What is emitted for an output in thresholds per spike: spikes may be higher or lower than the threshold."""
+        # As the quantiser has it: the level first, then the height, so that both round alike.
+        return output if self.gain is None else output * self._aligned(self.gain, output)
+
+    def _aligned(self, value: Tensor, x: Tensor) -> Tensor:
+        axis = self.axis if self.axis is not None else (1 if x.dim() == 4 else -1)
+        return align(value, x, axis).to(x.dtype)
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts of the chunk from the aggregates ``[t, B, ...]``; the final count alone in a collapsed run."""
         if run.collapsed:
             return self.final_count(over_time, unit, run)
         return self.counts(over_time / unit, previous, run)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self.qmin, self.qmax = self.bounds.tolist()
 
     def extra_repr(self) -> str:
         return f"channels={self.threshold.numel()}, signed={self.signed}"

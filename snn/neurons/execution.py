@@ -1,4 +1,4 @@
-"""Which neurons can be executed in which way: asked by configs before any work, and by networks."""
+"""Which neurons can be executed in which way, and fed how: asked by configs before any work, and by networks."""
 
 from __future__ import annotations
 
@@ -32,3 +32,27 @@ def check_execution(kind: type[Neuron], T: int | None, execution: str, chunk: in
         )
     if execution == "collapsed" and kind.exact == "never":
         raise ConfigError(f"neuron={kind.name} has no collapsed form; use execution=parallel or stepwise")
+
+
+def check_spread(spread: int, coding: str, T: int | None) -> None:
+    """Refuse to spread the input over steps where that cannot be done.
+
+    Args:
+        spread: Steps over which inputs and biases are given.
+        coding: ``mean`` or ``sum``.
+        T: Number of time steps; ``None``: not known yet.
+
+    Raises:
+        ConfigError: Names the key and what would work.
+    """
+    if isinstance(spread, bool) or not isinstance(spread, int) or spread < 1:
+        raise ConfigError(f"neuron.spread must be a whole number of steps, at least 1; got {spread!r}")
+    if spread > 1 and coding != "sum":
+        raise ConfigError(
+            f"neuron.spread={spread} needs coding sum (neuron=st_bif); under coding {coding} the whole input is "
+            "given at every step"
+        )
+    if T is not None and spread > T:
+        raise ConfigError(
+            f"neuron.spread={spread} needs T of at least {spread} for the whole input to arrive; got T={T}"
+        )

@@ -37,6 +37,9 @@ class ParaInf(Neuron):
             raise ConfigError(f"neuron.order must be one of {', '.join(SPIKE_ORDERS)}; got {order!r}")
         self.order = order
 
+    def options(self) -> dict[str, Any]:
+        return {"order": self.order}
+
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         # The last aggregate alone decides, so the other steps' charges are never formed.
         last = self.final_count(over_time[-1:], unit[-1:], run)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +53,10 @@ class Run:
     Args:
         T: Number of time steps.
         coding: ``mean``: the input is given at every step, signals are running means; ``sum``: the input is
-            given at the first step, signals are running sums.
+            given once, signals are running sums.
         times: The steps of the present chunk, 1-based.
+        rows: Samples in force, by their number in the batch: fewer and fewer of them where settled ones leave.
+            ``None``: every row is a sample, and all are there.
         collapsed: Compute the final counts alone, from the final aggregate.
         observers: Told of every neuron's counts.
     """
@@ -63,9 +64,10 @@ class Run:
     T: int
     coding: str
     times: range = range(0)
+    rows: Tensor | None = None
     collapsed: bool = False
     observers: list[Observer] = field(default_factory=list)
-    state: dict[tuple[int, int], Any] = field(default_factory=dict)
+    state: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -81,6 +83,36 @@ class Run:
         call = self.calls[id(neuron)]
         self.calls[id(neuron)] += 1
         return call
+
+    def by_sample(self, x: Tensor, axis: int = 0) -> Tensor:
+        """Put the rows of each sample together: ``[B*r, ...]`` to ``[B, r, ...]``.
+
+        Modules may cut a sample into several rows, such as windows of a picture, as long as it stays outermost.
+
+        Args:
+            x: Something with rows.
+            axis: Where the rows are.
+
+        Raises:
+            ConversionError: The number of rows is no multiple of the number of samples.
+        """
+        samples = x.shape[axis] if self.rows is None else self.rows.numel()
+        if x.shape[axis] % samples:
+            raise ConversionError(
+                f"a neuron met {x.shape[axis]} rows in a batch of {samples}: the first axis of its input must run "
+                "over samples, or over parts of samples"
+            )
+        return x.unflatten(axis, (samples, -1))
+
+    def keep(self, which: Tensor) -> None:
+        """Go on with some of the samples; what neurons remember of the others is dropped.
+
+        Args:
+            which: Their places among :attr:`rows`.
+        """
+        assert self.rows is not None
+        self.state = {key: self.by_sample(x)[which].flatten(0, 1) for key, x in self.state.items()}
+        self.rows = self.rows[which]
 
     def final_unit(self, threshold: Tensor) -> Tensor:
         """What one spike is worth in the aggregate at T, in the shape of ``threshold``."""

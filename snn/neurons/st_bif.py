@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from snn.functional.fire import follow
+from snn.functional.quantize import lsq_step
 from snn.neurons.base import Neuron
 from snn.neurons.run import Run
 
@@ -15,7 +16,9 @@ class STBIF(Neuron):
     """``u = 1/2 + C_t/threshold - N_{t-1}``; ``N_t = N_{t-1} + [u >= 1][N_{t-1} < qmax] - [u < 0][N_{t-1} >
     qmin]``.
 
-    Causal. Once settled, ``N`` is the LSQ code of the charge, whatever the order in which it came.
+    Put shorter, the count goes one step towards ``k_t``, the LSQ code of the charge that has arrived:
+    ``N_t = N_{t-1} + clip(k_t - N_{t-1}, -1, 1)``. So once settled it is that code, to the last bit, whatever
+    the order in which the charge came. Causal.
 
     Reference:
         You et al., SpikeZIP-TF, ICML 2024.
@@ -27,15 +30,12 @@ class STBIF(Neuron):
     causal: ClassVar[bool] = True
     exact: ClassVar[str] = "settled"
 
+    def scaled(self, threshold: Tensor, x: Tensor) -> Tensor:
+        return lsq_step(threshold, x, self.qmax)
+
     def final_bounds(self, run: Run) -> tuple[int, int]:
         return self.qmin, self.qmax
 
-    def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
-        counts = torch.empty_like(charge)
-        for t, now in enumerate(charge):
-            membrane = now - previous + 0.5
-            up = (membrane >= 1) & (previous < self.qmax)
-            down = (membrane < 0) & (previous > self.qmin)
-            previous = previous + up.to(charge.dtype) - down.to(charge.dtype)
-            counts[t] = previous
-        return counts
+    def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
+        codes = self.final_count(over_time, unit, run)
+        return codes if run.collapsed else follow(codes, previous)

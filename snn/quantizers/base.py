@@ -9,26 +9,42 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConfigError, ConversionError
-from snn.functional.padding import current_mask
 from snn.functional.time_axis import align
+from snn.quantizers.observation import mean_magnitude, sample_rows
+from snn.quantizers.registry import INITS
+from snn.quantizers.start import STARTS, next_step
 
 GRANULARITIES = ("channel", "tensor")
 _SMALLEST = 1e-8
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class Quantizer(nn.Module, ABC):
-    """Base of the quantisers.
+    """Base of the quantisers: ``x`` to integer codes times a step, in the units of ``x``.
 
-    The trainable ``threshold`` is empty until it is set from data (:func:`snn.calibrate`) or from a number.
-    Its magnitude is what counts, so an optimiser cannot make it negative; the effective value is
-    :meth:`positive_threshold`.
+    The trainable ``threshold`` (what it is in terms of the step, the subclass says) is empty until it is set:
+    by a number, from data (:func:`snn.calibrate`), or, in training mode, by the quantiser itself from its
+    first batches, if ``init`` is one of :data:`~snn.quantizers.start.STARTS`. Its magnitude is what counts, so
+    an optimiser cannot make it negative; the effective value is :meth:`positive_threshold`. It changes in
+    place, so an optimiser may be built first, and it stays float32 in a network of half precision.
+
+    The buffer ``batches_left`` counts the training batches that are still to set the threshold, so a network
+    that is saved in between, and resumed, goes on where it stopped and never starts anew. Under
+    ``DistributedDataParallel`` all processes start with the same step, but a parameter must have its shape
+    before it is wrapped: run one batch first, or :func:`snn.calibrate`.
 
     Args:
         levels: Number of levels; what it means for the codes is the subclass's business.
         signed: Whether codes may be negative.
         granularity: ``channel``: one threshold per channel; ``tensor``: one for all.
         axis: Axis of the channels; ``None``: 1 for ``[B, C, H, W]``, -1 otherwise.
-        threshold: Initial value for every channel (``tensor`` only); ``None``: set from data.
+        threshold: A number to start from, one for all channels, so ``granularity`` becomes ``tensor``;
+            ``None``: set from data.
+        init: How the threshold is set, one of :data:`~snn.quantizers.registry.INITS`; ``None``: as
+            :func:`snn.calibrate` is told.
+
+    Shape:
+        ``[B, ...]`` to the same, float32 if it was of half precision.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -37,6 +53,8 @@ class Quantizer(nn.Module, ABC):
     #: Name in the registry; the name that checkpoints and configs use.
     name: ClassVar[str]
 
+    batches_left: Tensor
+
     def __init__(
         self,
         levels: int = 8,
@@ -44,6 +62,7 @@ class Quantizer(nn.Module, ABC):
         granularity: str = "channel",
         axis: int | None = None,
         threshold: float | None = None,
+        init: str | None = None,
     ):
         super().__init__()
         if levels < 1:
@@ -54,8 +73,15 @@ class Quantizer(nn.Module, ABC):
             )
         if threshold is not None and not threshold > 0:
             raise ConfigError(f"quantization.threshold must be positive; got {threshold}")
-        self.levels, self.signed, self.granularity, self.axis = int(levels), bool(signed), granularity, axis
+        if init is not None and init not in INITS:
+            raise ConfigError(f"quantization.init must be one of {', '.join(INITS)}; got {init!r}")
+        self.levels, self.signed, self.axis, self.init = int(levels), bool(signed), axis, init
+        self.granularity = granularity if threshold is None else "tensor"
         self.threshold = nn.Parameter(torch.full((1,), threshold) if threshold else torch.empty(0))
+        starts = STARTS[init].batches if init in STARTS and threshold is None else 0
+        self.register_buffer("batches_left", torch.tensor(starts))
+        #: ``batches_left > 0``, on the host: reading a buffer would make every step wait for the device.
+        self._starting = starts > 0
         #: Whether the last axis of the input runs over tokens, as that of attention probabilities does.
         self.over_keys = False
         self._samples: list[Tensor] | None = None
@@ -82,9 +108,18 @@ class Quantizer(nn.Module, ABC):
     def from_step(self, step: Tensor) -> Tensor:
         """Inverse of what :meth:`step_size` does to the parameter: the parameter for a given step."""
 
+    def corrections(self) -> tuple[Tensor | None, Tensor | None]:
+        """What is added to the input, and the height of the output in thresholds, per channel; ``None``: nothing,
+        and 1."""
+        return None, None
+
     @property
     def calibrated(self) -> bool:
         return self.threshold.numel() > 0
+
+    @property
+    def per_channel(self) -> bool:
+        return self.granularity == "channel"
 
     def positive_threshold(self) -> Tensor:
         return self.threshold.abs().clamp_min(_SMALLEST)
@@ -93,20 +128,29 @@ class Quantizer(nn.Module, ABC):
         return self.axis if self.axis is not None else (1 if x.dim() == 4 else -1)
 
     def set_threshold(self, value: Tensor) -> None:
-        """Set the parameter, per channel or as a single number, and stop observing."""
+        """Set the parameter, per channel or as a single number; stop observing, and starting."""
         self._samples = None
-        value = value.detach().reshape(-1).to(dtype=torch.get_default_dtype())
+        value = value.detach().reshape(-1)
         if not bool((value > 0).all() and value.isfinite().all()):
             raise ConversionError("a threshold must be positive and finite")
-        self.threshold = nn.Parameter(
-            value.to(self.threshold.device), requires_grad=self.threshold.requires_grad
-        )
+        self._put(value)
+        self.batches_left.zero_()
+        self._starting = False
+
+    def _put(self, value: Tensor) -> None:
+        # In place: an optimiser that was built before holds this very parameter.
+        self.threshold.grad = None
+        self.threshold.data = value.to(self.threshold.device, self.threshold.dtype, copy=True)
 
     def observe(self, rows_per_batch: int) -> None:
         """Keep up to so many rows of each batch, and pass inputs on unquantised, until :meth:`set_threshold`.
 
         Passed on is what infinitely many levels would give: the input itself, or its positive part where codes
         cannot be negative. So an unsigned quantiser that replaces a ReLU is a ReLU while it observes.
+
+        Args:
+            rows_per_batch: At least 1; 0: the mean magnitude of each batch alone, which is all that a start
+                needs.
         """
         self._samples, self._rows_per_batch = [], rows_per_batch
 
@@ -118,39 +162,51 @@ class Quantizer(nn.Module, ABC):
         """What was observed, ``[rows, C, keys]``; padding is left out, and keys is 1 unless :attr:`over_keys`."""
         if not self._samples:
             return torch.empty(0, 1, 1)
+        widths = list(dict.fromkeys(rows.shape[1] for rows in self._samples))
+        if len(widths) > 1:
+            raise ConversionError(
+                f"called with {' and with '.join(map(str, widths))} channels: it serves several places; "
+                "granularity: tensor gives them one threshold, and call: relu#0, call: relu#1 a quantiser each"
+            )
         longest = max(rows.shape[2] for rows in self._samples)
         return torch.cat([nn.functional.pad(rows, (0, longest - rows.shape[2])) for rows in self._samples])
 
+    def take_magnitudes(self) -> list[Tensor]:
+        """Mean magnitude ``[C]`` of each batch, if that was observed."""
+        return list(self._samples or []) if self._rows_per_batch == 0 else []
+
     def _keep(self, x: Tensor) -> None:
         assert self._samples is not None
-        mask, axis = current_mask(x, self.over_keys), self.resolve_axis(x)
-        values = x.detach().float()
-        rows, budget = values.movedim(axis, -1), self._rows_per_batch
-        if self.over_keys:
-            # Whole distributions over keys stay together: [B, queries, keys, heads].
-            budget = max(1, budget // 8)
-            rows = rows[mask[:, 0].any(-1)] if mask is not None else rows.flatten(0, 1)
-            rows = rows.transpose(1, 2)
-            if self.granularity == "tensor":
-                rows = rows.flatten(0, 1)[:, None]
+        where = x, self.resolve_axis(x), self.per_channel, self.over_keys
+        if self._rows_per_batch == 0:
+            self._samples.append(mean_magnitude(*where))
         else:
-            if mask is not None:
-                rows = rows[mask.expand_as(values).movedim(axis, -1)[..., 0]]
-            rows = rows.reshape(-1, 1 if self.granularity == "tensor" else values.shape[axis], 1)
-        stride = max(1, -(-rows.shape[0] // budget))
-        offset = len(self._samples) % stride
-        self._samples.append(rows[offset::stride].clone())
+            self._samples.append(sample_rows(*where, self._rows_per_batch, len(self._samples)))
+
+    @torch.no_grad()
+    def _start(self, x: Tensor) -> None:
+        """Let one more training batch set the threshold."""
+        assert self.init is not None
+        magnitude = mean_magnitude(x, self.resolve_axis(x), self.per_channel, self.over_keys)
+        before = self.step_size(x).flatten().to(magnitude.dtype) if self.calibrated else None
+        step = next_step(STARTS[self.init], before, magnitude, self.bounds[1])
+        if not bool(step.isfinite().all()):
+            raise ConversionError(f"activations are not finite while a {self.name} quantiser starts")
+        self._put(self.from_step(step))
+        self.batches_left -= 1
+        self._starting = bool(self.batches_left > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self._samples is not None:
             self._keep(x)
             return x if self.signed else x.clamp_min(0)
+        x = x.float() if x.dtype in _HALF else x
+        if self._starting and self.training:
+            self._start(x)
         if not self.calibrated:
             raise ConversionError(
                 f"a {self.name} quantiser has no threshold yet: calibrate first (snn.calibrate)"
             )
-        if x.dtype in (torch.bfloat16, torch.float16):
-            return self.quantize(x.float())
         return self.quantize(x)
 
     def aligned(self, value: Tensor, x: Tensor) -> Tensor:
@@ -168,14 +224,30 @@ class Quantizer(nn.Module, ABC):
             "signed": self.signed,
             "granularity": self.granularity,
             "axis": self.axis,
+            "init": self.init,
         }
 
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={v}" for k, v in self.arguments().items())
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        before = self.threshold.detach()
+        super()._apply(fn, recurse)
+        if self.threshold.dtype in _HALF:
+            # 8 bits of a step are too few: the codes of large inputs would be others.
+            self.threshold.data = before.to(self.threshold.device)
+        return self
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The number of channels is known only from data, or from the checkpoint.
-        saved = state_dict.get(prefix + "threshold")
-        if saved is not None and saved.shape != self.threshold.shape:
-            self.threshold = nn.Parameter(self.threshold.new_empty(saved.shape))
+        saved, count = state_dict.get(prefix + "threshold"), prefix + "batches_left"
+        if saved is not None:
+            # The number of channels is known only from data, or from the checkpoint.
+            if saved.shape != self.threshold.shape:
+                self._put(self.threshold.new_empty(saved.shape))
+            if not bool(saved.isfinite().all()):
+                errors = args[-1]
+                errors.append(f"{prefix}threshold is not finite")
+            # A neuron has a threshold and nothing left to count.
+            state_dict.setdefault(count, torch.zeros_like(self.batches_left))
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._starting = bool(self.batches_left > 0)

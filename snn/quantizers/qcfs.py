@@ -11,11 +11,23 @@ from snn.quantizers.base import Quantizer
 
 
 class QCFS(Quantizer):
-    """``threshold * clip(floor(x * L/threshold + 1/2), 0 or -L, L) / L`` with a trainable threshold; L is
-    ``levels``.
+    """``threshold * clip(floor(x * L/threshold + 1/2), 0 or -L, L) / L`` with a trainable threshold; the twin of
+    ParaInf and of integrate-and-fire.
+
+    The parameter ``threshold`` is the largest output, in the units of the input. ``levels`` L is the number of
+    steps from 0 to the threshold, so there are L + 1 codes ``0 .. L``, or 2L + 1 signed ones ``-L .. L``; L time
+    steps give the neuron the same range.
+
+    Args:
+        levels: At least 1; and the other arguments of :class:`~snn.quantizers.base.Quantizer`.
 
     Reference:
         Bu et al., ICLR 2022; Hao et al., ICML 2025.
+
+    Example:
+        >>> import torch
+        >>> QCFS(levels=4, threshold=1.0)(torch.tensor([-0.2, 0.3, 0.9, 3.0])).tolist()
+        [0.0, 0.25, 1.0, 1.0]
     """
 
     name: ClassVar[str] = "qcfs"

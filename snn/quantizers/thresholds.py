@@ -1,4 +1,4 @@
-"""Thresholds from data: maximum, percentile, or least squared error."""
+"""Thresholds from observed data: maximum, percentile, least squared error, or the start of the first batches."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from torch import Tensor
 from snn.errors import ConfigError, ConversionError
 from snn.functional.quantize import codes
 from snn.quantizers.base import Quantizer
+from snn.quantizers.processes import mean_over_processes
+from snn.quantizers.registry import INITS
+from snn.quantizers.start import STARTS, next_step
 
-METHODS = ("mse", "max", "percentile")
 _COARSE, _FINE = 40, 12
+_NO_DATA = "a quantiser saw no data while thresholds were set: is its module used by the model?"
+_NOT_FINITE = "activations are not finite while thresholds were set"
 
 
 def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: float = 99.9) -> Tensor:
     """Largest represented value, per channel, that suits what the quantiser has observed.
 
     A channel that never spoke takes the median of the others, so that it stays silent on noise and is no
-    division by zero.
+    division by zero. Over several processes the result is their mean, weighted by the rows that each has seen.
 
     Args:
-        quantizer: A quantiser that has observed data.
-        method: ``max``; ``percentile`` of the magnitude; or ``mse``: least squared error, searched over 40
-            thresholds between a fortieth of the maximum and the maximum, then over 12 between the best one's
-            neighbours.
+        quantizer: A quantiser that has observed data: rows, or mean magnitudes where ``method`` is a start.
+        method: ``max``; ``percentile`` of the magnitude, of attention probabilities that of those above 0,
+            because masked keys are exactly 0; ``mse``: least squared error, searched over 40 thresholds between
+            a fortieth of the maximum and the maximum, then over 12 between the best one's neighbours; or a name
+            in :data:`~snn.quantizers.start.STARTS`, from as many batches as that takes.
         percentile: For ``percentile``, in (0, 100].
 
     Shape:
@@ -33,13 +38,15 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
         ConfigError: Unknown method, or a percentile out of range.
         ConversionError: Nothing was observed, or it holds NaN.
     """
+    if method in STARTS:
+        return _started(quantizer, method)
+    if method not in INITS:
+        raise ConfigError(f"quantization.init must be one of {', '.join(INITS)}; got {method!r}")
     rows = quantizer.take_samples()
     if rows.numel() == 0:
-        raise ConversionError(
-            "a quantiser saw no data while thresholds were set: is its module used by the model?"
-        )
+        raise ConversionError(_NO_DATA)
     if not bool(rows.isfinite().all()):
-        raise ConversionError("activations are not finite while thresholds were set")
+        raise ConversionError(_NOT_FINITE)
     flat = rows.transpose(1, 2).flatten(0, 1)
     magnitude = flat.abs() if quantizer.signed else flat.clamp_min(0)
     top = magnitude.amax(0)
@@ -49,15 +56,34 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     elif method == "percentile":
         if not 0 < percentile <= 100:
             raise ConfigError(f"quantization.percentile must be in (0, 100]; got {percentile}")
-        rank = max(1, min(flat.shape[0], round(flat.shape[0] * percentile / 100)))
-        value = magnitude.kthvalue(rank, dim=0).values
+        value = _percentile(magnitude, percentile, skip_zeros=quantizer.over_keys)
         value = torch.where(value > 0, value, top)
-    elif method == "mse":
-        value = _least_error(quantizer, rows, top.clamp_min(1e-12))
     else:
-        raise ConfigError(f"quantization.init must be one of {', '.join(METHODS)}; got {method!r}")
+        value = _least_error(quantizer, rows, top.clamp_min(1e-12))
+    value = mean_over_processes(value * alive, flat.shape[0] * alive.to(value.dtype))
+    alive = value > 0
     fallback = value[alive].median() if bool(alive.any()) else value.new_tensor(1.0)
     return torch.where(alive, value, fallback)
+
+
+def _started(quantizer: Quantizer, method: str) -> Tensor:
+    start, qmax = STARTS[method], quantizer.bounds[1]
+    step = None
+    for magnitude in quantizer.take_magnitudes()[: start.batches]:
+        step = next_step(start, step, magnitude, qmax)
+    if step is None:
+        raise ConversionError(_NO_DATA)
+    if not bool(step.isfinite().all()):
+        raise ConversionError(_NOT_FINITE)
+    return step * qmax
+
+
+def _percentile(magnitude: Tensor, percentile: float, skip_zeros: bool) -> Tensor:
+    """Per channel of ``[values, C]``, the smallest value that so many percent do not exceed."""
+    skipped = (magnitude == 0).sum(0) if skip_zeros else magnitude.new_zeros(magnitude.shape[1]).long()
+    count = magnitude.shape[0] - skipped
+    rank = skipped + (count.double() * percentile / 100).round().long().clamp_min(1)
+    return magnitude.sort(0).values.gather(0, (rank - 1).clamp_max(magnitude.shape[0] - 1)[None])[0]
 
 
 def _least_error(quantizer: Quantizer, rows: Tensor, top: Tensor) -> Tensor:

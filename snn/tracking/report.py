@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from snn.tracking.analysis_report import analysis_sections
+from snn.tracking.energy_report import energy_section
 from snn.tracking.files import read_json, read_metrics, write_text
 from snn.tracking.run_figures import draw_run, main_metric, nested
 from snn.tracking.table import format_number, markdown_table
@@ -17,6 +19,7 @@ NETWORKS = {
     "float": "float ANN",
     "calibrated": "calibrated, before quantised training",
     "quantized": "quantised ANN",
+    "converted": "spiking network, before training through time",
     "spiking": "spiking network",
 }
 
@@ -41,7 +44,7 @@ def write_run_report(run_dir: str | Path) -> RunReport:
     summary = read_json(run_dir / "summary.json")
     if (run_dir / "conversion.json").exists():
         conversion = read_json(run_dir / "conversion.json")
-        for key in ("plan", "verification"):
+        for key in ("plan", "verification", "attribution"):
             summary.setdefault(key, conversion.get(key))
     log = run_dir / "metrics.jsonl"
     figures = draw_run(summary, read_metrics(log) if log.exists() else [], run_dir / "figures")
@@ -52,6 +55,8 @@ def write_run_report(run_dir: str | Path) -> RunReport:
         _results(summary),
         _over_time(summary),
         _spikes(summary, figures, run_dir),
+        energy_section(summary, _image(figures, "energy_by_part", run_dir, "Energy by what is computed")),
+        *analysis_sections(summary, lambda name, text: _image(figures, name, run_dir, text)),
         _conversion(summary, figures, run_dir),
         _training(summary, figures, run_dir),
         _reproduce(summary, run_dir),
@@ -71,9 +76,12 @@ def publish(tracker: Tracker, summary: Mapping[str, Any], figures: Mapping[str, 
     for name, layers in (
         ("spike_rates", summary.get("layers")),
         ("verification", nested(summary, "verification").get("layers")),
+        ("attribution", nested(summary, "attribution").get("variants")),
     ):
         if layers:
-            columns = list(dict.fromkeys(k for layer in layers for k in layer if k != "rate_per_timestep"))
+            columns = list(
+                dict.fromkeys(k for layer in layers for k, v in layer.items() if not isinstance(v, list))
+            )
             tracker.table(name, columns, [[layer.get(column) for column in columns] for layer in layers])
     for name, path in figures.items():
         tracker.figure(f"figures/{name}", path)
@@ -186,9 +194,8 @@ def _spikes(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir: Pa
     if layers:
         ordered = sorted(layers, key=lambda layer: -layer["rate"])
         few = ordered if len(ordered) <= 12 else [*ordered[:5], *ordered[-5:]]
-        keys = [
-            key for key in ("neurons", "rate", "positive_rate", "negative_rate") if any(key in x for x in few)
-        ]
+        shown = ("neurons", "rate", "positive_rate", "negative_rate", "silent", "always")
+        keys = [key for key in shown if any(key in x for x in few)]
         rows = [[layer["name"], *(layer.get(key) for key in keys)] for layer in few]
         if len(few) < len(ordered):
             parts.append("The five most and the five least active layers:")
@@ -217,28 +224,41 @@ def _conversion(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir
             for key in ("max_error", "mean_error", "tolerance")
             if check.get(key) is not None
         ]
-        if check.get("same_prediction") is not None:
-            facts.append(
-                f"same prediction for {check['same_prediction']:,} of {check.get('samples', 0):,} samples"
-            )
+        if check.get("predictions"):
+            of = f"{check['predictions']:,} predictions on {check['samples']:,} samples"
+            facts.append(f"{check['same_prediction']:,} of {of} equal")
         parts.append(
             f"Spiking against quantised network: {', '.join([verdict, *facts] if verdict else facts)}."
         )
+        if check.get("verdict"):
+            parts.append(f"{check['verdict'][0].upper()}{check['verdict'][1:]}.")
         layers = list(check.get("layers") or [])
-        worst = sorted(layers, key=lambda layer: -layer["max_error"])[:5]
+        worst = sorted(layers, key=lambda layer: (-layer["mean_levels"], -layer["max_error"]))[:5]
         rows = [[*(layer.get(key) for key in _CHECKED)] for layer in worst]
         if check.get("logits"):
-            rows.append(["logits", None, None, None, *(check["logits"].get(key) for key in _CHECKED[4:])])
+            blank = [None] * (len(_CHECKED) - 3)
+            rows.append(["logits", *blank, *(check["logits"].get(key) for key in _CHECKED[-2:])])
         if rows:
             parts.append(f"The largest differences of {len(layers)} layers:" if len(layers) > 5 else "")
             parts.append(markdown_table(["layer", *(key.replace("_", " ") for key in _CHECKED[1:])], rows))
         parts.append(_image(figures, "error_by_depth", run_dir, "Difference per layer"))
+    parts.append(_attribution(summary.get("attribution") or {}))
     if (run_dir / "conversion.md").exists():
         parts.append("Every module and every layer: [conversion.md](conversion.md).")
     return "\n\n".join(part for part in parts if part)
 
 
-_CHECKED = ("name", "elements", "differing", "ties", "max_error", "mean_error")
+_CHECKED = ("name", "elements", "off_by_one", "off_by_more", "mean_levels", "ties", "max_error", "mean_error")
+
+
+def _attribution(found: Mapping[str, Any]) -> str:
+    if not found:
+        return ""
+    columns = ("mean_error", "max_error", "same_prediction", "predictions", "accuracy")
+    rows = [[variant["name"], *(variant.get(key) for key in columns)] for variant in found["variants"]]
+    table = markdown_table(["network", *(key.replace("_", " ") for key in columns)], rows)
+    verdict = f"{found['verdict'][0].upper()}{found['verdict'][1:]}."
+    return f"### Where accuracy is lost\n\n{verdict}\n\nLogits against the float network's:\n\n{table}"
 
 
 def _training(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir: Path) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snn.tracking.analysis_report import draw_analyses
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -52,15 +54,25 @@ def draw_run(
         )
         if any(len(layer.get("rate_per_timestep") or []) > 1 for layer in layers):
             figures["spike_rate_heatmap"] = spike_rate_heatmap(layers, subtitle=subtitle)
+    found = summary.get("energy") or {}
+    if found:
+        from snn.tracking.energy_figures import energy_by_part
+
+        profile = nested(found, "profile").get("name")
+        figures["energy_by_part"] = energy_by_part(
+            found["networks"],
+            found["parts"],
+            subtitle=subtitle + (f"; energy={profile}" if profile else ""),
+        )
     verification = summary.get("verification") or {}
     if verification.get("layers"):
-        from snn.tracking.layer_figures import error_by_depth
+        from snn.tracking.conversion_figures import error_by_depth
 
+        compared = describe({**summary, "results": {}}, verification.get("samples"))
         figures["error_by_depth"] = error_by_depth(
             verification["layers"],
-            logits=verification.get("logits"),
-            tolerance=verification.get("tolerance"),
-            subtitle=describe({**summary, "results": {}}, verification.get("samples")),
+            T=verification.get("T"),
+            subtitle=f"{compared}; logits differ by at most {verification['max_error']:.2g}",
         )
     stages = training_stages(metrics, metric)
     if stages:
@@ -68,6 +80,7 @@ def draw_run(
 
         who = [text for text in (summary.get("model"), summary.get("dataset")) if text]
         figures["training_curves"] = training_curves(stages, metric=metric, subtitle=" on ".join(who))
+    figures |= draw_analyses(summary, subtitle)
     if not figures:
         return {}
     from snn.tracking.style import save

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -24,10 +24,12 @@ from snn.evaluation.build import (
     print_plan,
     quantized,
     restore_data,
+    starts_in_training,
 )
 from snn.evaluation.session import Session, open_session
 from snn.training.loop import Trainer
 from snn.training.resume import read_progress
+from snn.training.through_time import ThroughTime
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class Experiment:
     def __init__(self, session: Session, step: int = 0):
         self.session, self.config, self.step = session, session.config, step
         self.spiking: SpikingNetwork | None = None
+        #: The spiking network as it was converted, if it has been trained after that.
+        self.converted: SpikingNetwork | None = None
         self.best: dict[str, float] = {}
 
     def folder(self, name: str) -> Path:
@@ -124,8 +128,14 @@ class Experiment:
         log.info("%s: done before", name)
         return True
 
-    def train(self, name: str, model: nn.Module, teacher: nn.Module | None = None) -> None:
-        """Train a stage and leave its best network."""
+    def train(
+        self,
+        name: str,
+        model: nn.Module,
+        teacher: nn.Module | None = None,
+        finished: Callable[[nn.Module], nn.Module] = lambda model: model,
+    ) -> None:
+        """Train a stage and leave its best network, ``finished`` for keeping."""
         session, stage = self.session, getattr(self.config.training, name)
         data, metric = session.data, session.dataset.metrics[0]
         trainer = Trainer(
@@ -139,16 +149,36 @@ class Experiment:
             self.step,
             teacher,
             lambda best: self.keep(
-                name, best, **{metric: trainer.progress.best}, epoch=trainer.progress.best_epoch
+                name, finished(best), **{metric: trainer.progress.best}, epoch=trainer.progress.best_epoch
             ),
         )
         at = trainer.run()
         self.step = at.step
         if stage.epochs == 0:
-            self.keep(name, model)
+            self.keep(name, finished(model))
         else:
             self.best[name] = at.best
             session.summary.setdefault("validation", {})[name] = {metric: at.best, "epoch": at.best_epoch}
+
+    def teacher(self, distill: float, stage: str) -> nn.Module | None:
+        """The float network, if a stage learns from it."""
+        if distill == 0:
+            return None
+        if "float" not in self.present():
+            raise ConfigError(f"training.{stage}.distill needs the float stage: it is the teacher")
+        return self.load("float")
+
+    def keep_result(self) -> None:
+        """Write the run's checkpoint: the spiking network."""
+        session = self.session
+        assert self.spiking is not None
+        save_checkpoint(
+            self.spiking,
+            session.folder / "checkpoint",
+            tokenizer=session.tokenizer,
+            labels=session.data.label_names,
+            about=session.about(validation=session.summary.get("validation")),
+        )
 
     def result(self) -> float:
         results = self.session.summary.get("results", {})
@@ -167,7 +197,10 @@ def calibrate_thresholds(experiment: Experiment) -> None:
     """Insert quantisers and set their thresholds from training data, without training."""
     if experiment.done("calibrated"):
         return
-    model = calibrated(experiment.session, quantized(experiment.session, experiment.latest()))
+    model = experiment.latest()
+    if not experiment.present() and not quantizers(model):
+        experiment.keep("float", model)  # trained elsewhere; what the others are compared with
+    model = calibrated(experiment.session, quantized(experiment.session, model))
     found = experiment.session.measure("calibrated", model, "validation")
     experiment.keep("calibrated", model, **found.metrics)
 
@@ -178,31 +211,43 @@ def train_quantized(experiment: Experiment) -> None:
         return
     model = experiment.latest()
     if not quantizers(model):
-        raise ConfigError(
-            "training.stages: quantized needs calibrate before it (or a quantised checkpoint to start from)"
-        )
-    teacher = None
-    if experiment.config.training.quantized.distill > 0:
-        if "float" not in experiment.present():
-            raise ConfigError("training.quantized.distill needs the float stage: it is the teacher")
-        teacher = experiment.load("float")
-    experiment.train("quantized", model, teacher)
+        if not starts_in_training(experiment.session):
+            raise ConfigError(
+                "training.stages: quantized needs calibrate before it, a quantised checkpoint to start from, or "
+                "thresholds that start in training (quantization.init=first_batch or ema20)"
+            )
+        model = quantized(experiment.session, model)
+    distill = experiment.config.training.quantized.distill
+    experiment.train("quantized", model, experiment.teacher(distill, "quantized"))
 
 
 def convert_network(experiment: Experiment) -> None:
-    """Replace quantisers by neurons, verify, and write the run's checkpoint."""
+    """Replace quantisers by neurons and verify; writes the run's checkpoint."""
     session = experiment.session
     model = experiment.latest()
     if not quantizers(model):
         raise ConversionError("training.stages: convert needs a quantised network: put calibrate before it")
     experiment.spiking = convert_and_verify(session, model)
-    save_checkpoint(
-        experiment.spiking,
-        session.folder / "checkpoint",
-        tokenizer=session.tokenizer,
-        labels=session.data.label_names,
-        about=session.about(validation=session.summary.get("validation")),
-    )
+    experiment.keep_result()
+
+
+def train_spiking(experiment: Experiment) -> None:
+    """Train the spiking network itself, through time, if any epochs of that are asked for."""
+    stage = experiment.config.training.spiking
+    if stage.epochs == 0:
+        return
+    if experiment.spiking is None:
+        raise ConfigError("training.stages: spiking needs convert before it")
+    if not experiment.done("spiking"):
+        experiment.train(
+            "spiking",
+            ThroughTime(experiment.spiking),
+            experiment.teacher(stage.distill, "spiking"),
+            lambda through: cast(ThroughTime, through).trained(),
+        )
+    experiment.converted = experiment.spiking
+    experiment.spiking = cast(SpikingNetwork, experiment.load("spiking"))
+    experiment.keep_result()
 
 
 def evaluate_networks(experiment: Experiment) -> None:
@@ -215,9 +260,12 @@ def evaluate_networks(experiment: Experiment) -> None:
     for name in experiment.present():
         measured = session.measure(name, experiment.load(name), split)
         results[name] = measured.to_dict()
+    if experiment.converted is not None:  # the spiking network has left its quantised twin behind
+        results["converted"] = session.measure("converted", experiment.converted, split).to_dict()
+        measured = None
     if experiment.spiking is not None:
         spiking = session.measure("spiking", experiment.spiking, split)
-        session.record_spiking(spiking, measured)
+        session.record_spiking(experiment.spiking, spiking, measured)
 
 
 STAGES: dict[str, Callable[[Experiment], None]] = {
@@ -225,6 +273,7 @@ STAGES: dict[str, Callable[[Experiment], None]] = {
     "calibrate": calibrate_thresholds,
     "quantized": train_quantized,
     "convert": convert_network,
+    "spiking": train_spiking,
     "evaluate": evaluate_networks,
 }
 

@@ -21,6 +21,7 @@ from snn.conversion.call import call_model, labels_removed
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.evaluation.evaluate import evaluate
+from snn.functional.padding import valid_positions
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
@@ -175,7 +176,10 @@ class Trainer:
     def _loss(self, batch: dict[str, Tensor]) -> Tensor:
         inputs = labels_removed(batch)
         device = self.accelerator.device
-        with torch.autocast(device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None):
+        lower = torch.autocast(
+            device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None
+        )
+        with lower, valid_positions(inputs.get("attention_mask")):  # quantisers may start themselves
             logits = call_model(self.model, inputs)
             target = None
             if self.teacher is not None:

@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from snn.config import instantiate
-from snn.conversion.quantize import quantizers
 
 
 def build_optimizer(
@@ -27,12 +26,12 @@ def build_optimizer(
         ConfigError: The section does not fit its ``_target_``.
     """
     settings = dict(config) | ({} if lr is None else {"lr": lr})
-    thresholds = {id(q.threshold) for q in quantizers(model).values()}
     groups: dict[str, list[nn.Parameter]] = {"weights": [], "plain": [], "thresholds": []}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        kind = "thresholds" if id(parameter) in thresholds else "weights" if parameter.dim() > 1 else "plain"
+        is_threshold = "threshold" in name.split(".")
+        kind = "thresholds" if is_threshold else "weights" if parameter.dim() > 1 else "plain"
         groups[kind].append(parameter)
     rate = settings.get("lr") if threshold_lr is None else threshold_lr
     params: list[dict[str, Any]] = [

@@ -20,11 +20,15 @@ from snn.quantizers.base import Quantizer
 
 
 class Increments:
-    """Operators on increments under one coding, and the spikes that its neurons emitted, by name."""
+    """Operators on increments under one coding, and the spikes that its neurons emitted, by name.
 
-    def __init__(self, model: nn.Module, T: int, coding: str, neuron: str, **options: Any):
+    Inputs and biases come in ``spread`` equal parts, one in each of the first steps (coding ``sum``).
+    """
+
+    def __init__(self, model: nn.Module, T: int, coding: str, neuron: str, spread: int = 1, **options: Any):
         self.quantizers = {n: m for n, m in model.named_modules() if isinstance(m, Quantizer)}
         self.T, self.coding, self.kind, self.options = T, coding, neuron, options
+        self.spread = spread
         self.spikes: dict[str, Tensor] = {}
 
     def _steps(self, x: Tensor) -> Tensor:
@@ -40,10 +44,18 @@ class Increments:
         given[: 1 if self.coding == "sum" else self.T] = value
         return given
 
+    def given(self, value: Tensor) -> Tensor:
+        """A continuous input or a bias: like a constant, but in parts."""
+        if self.spread == 1:
+            return self.constant(value)
+        parts = torch.zeros(self.T, *value.shape, dtype=value.dtype)
+        parts[: self.spread] = value / self.spread
+        return parts
+
     def linear(self, operator: Callable[[Tensor], Tensor], x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """A linear map of each step's increment; its bias enters like any constant."""
+        """A linear map of each step's increment, and its bias."""
         y = torch.stack([operator(now) for now in x])
-        return y if bias is None else y + self.constant(bias.expand_as(y[0]))
+        return y if bias is None else y + self.given(bias.expand_as(y[0]))
 
     def difference(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Any function that knows no time: ``f(X_t) - f(X_{t-1})``, or ``t f(A_t) - (t-1) f(A_{t-1})``."""
@@ -145,7 +157,7 @@ def resnet(run: Increments, model: Any, batch: Mapping[str, Tensor]) -> Tensor:
             lambda now: functional.conv2d(now, scaled, None, module.stride, module.padding), x, shift
         )
 
-    x = run.constant(batch["pixel_values"])
+    x = run.given(batch["pixel_values"])
     x = run.neuron("stem.act", conv(model.stem.conv, model.stem.norm, x))
     for s, stage in enumerate(model.stages):
         for b, block in enumerate(stage):

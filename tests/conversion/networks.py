@@ -18,22 +18,6 @@ SIZE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 WORDS = {"vocab_size": VOCABULARY, "attn_implementation": "eager"}
 
 
-def roberta() -> nn.Module:
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    return RobertaForSequenceClassification(
-        RobertaConfig(**SIZE, **WORDS, max_position_embeddings=20, pad_token_id=PAD)
-    )
-
-
-def distilbert() -> nn.Module:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    return DistilBertForSequenceClassification(
-        DistilBertConfig(dim=16, n_layers=2, n_heads=2, hidden_dim=24, **WORDS)
-    )
-
-
 def t5() -> nn.Module:
     from transformers import T5Config, T5EncoderModel
 
@@ -81,14 +65,14 @@ BERT_RULES = [
     append(r"re:.*\.intermediate_act_fn"),
 ]
 RELU_RULES = [{"type": "ReLU", "do": "replace", "signed": False}]
-TEXTS = ("bert", "roberta", "distilbert", "t5", "gpt2")
+TEXTS = ("t5", "gpt2")
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
     "bert": (registered("bert"), [*BERT_RULES, append("bert.pooler.activation")]),
     "resnet20": (registered("resnet20"), RELU_RULES),
     "vgg16": (registered("vgg16"), RELU_RULES),
-    "roberta": (roberta, [*BERT_RULES, append("classifier.dense")]),
+    "roberta": (registered("roberta"), [*BERT_RULES, append("classifier.dense")]),
     "distilbert": (
-        distilbert,
+        registered("distilbert"),
         [
             append(r"re:.*layer_norm"),
             append(r"re:.*\.(q|k|v|out)_lin"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 import snn
 from snn.conversion.call import call_model
 from snn.conversion.quantize import quantizers
-from snn.errors import ConfigError, ConversionError
+from snn.errors import CheckpointError, ConfigError, ConversionError
 
 from .networks import NETWORKS, RELU_RULES, append, example, quantised
 
@@ -66,6 +67,71 @@ def test_padding_is_excluded() -> None:
         torch.testing.assert_close(thresholds(other)[name], threshold, msg=name)
 
 
+@pytest.mark.parametrize(
+    ("init", "batches"), [("first_batch", 1), ("one_over_qp", 1), ("ema20", 20), ("mse", 16)]
+)
+def test_an_initialisation_looks_at_as_many_batches_as_it_needs(init: str, batches: int) -> None:
+    model, inputs = uncalibrated()
+    given = iter([inputs] * 30)
+    snn.calibrate(model, given, init=init)
+    assert len(list(given)) == 30 - batches
+
+
+def test_a_rule_may_initialise_its_places_in_a_way_of_its_own() -> None:
+    build, rules = NETWORKS["bert"]
+    rules = [{**rule, "init": "one_over_qp"} if "call" in rule else rule for rule in rules]
+    model = build().eval()
+    inputs = example("bert", model)
+    own, plain = snn.quantize(model, rules, name="lsq"), snn.quantize(model, NETWORKS["bert"][1], name="lsq")
+    snn.calibrate(own, [inputs])
+    snn.calibrate(plain, [inputs])
+    probabilities = {name for name, quantizer in quantizers(own).items() if quantizer.over_keys}
+    assert probabilities
+    for name, quantizer in quantizers(own).items():
+        if name in probabilities:
+            torch.testing.assert_close(quantizer.threshold, torch.full_like(quantizer.threshold, 1 / 7))
+        else:
+            assert torch.equal(quantizer.threshold, quantizers(plain)[name].threshold)
+
+
+def test_networks_initialise_themselves_in_training_and_are_saved_and_converted_so(tmp_path: Path) -> None:
+    build, rules = NETWORKS["bert"]
+    model = build().eval()
+    inputs = example("bert", model)
+    network = snn.quantize(model, rules, name="lsq", init="ema20").train()
+    for _ in range(3):
+        call_model(network, inputs)
+    snn.save(network, tmp_path / "midway")
+    again = snn.load(tmp_path / "midway")
+    assert all(torch.equal(t, thresholds(network)[name]) for name, t in thresholds(again).items())
+    assert {int(q.batches_left) for q in quantizers(again).values()} == {17}
+    spiking = snn.convert(again, "st_bif", 60)
+    assert snn.verify(again, spiking, [inputs]).passed
+    spiking.save(tmp_path / "spiking")
+    assert torch.equal(snn.load(tmp_path / "spiking")(**inputs).logits, spiking(**inputs).logits)
+
+
+@pytest.mark.parametrize(("value", "accepted"), [(-0.5, True), (torch.nan, False), (torch.inf, False)])
+def test_thresholds_of_a_checkpoint(value: float, accepted: bool, tmp_path: Path) -> None:
+    """Training may lead a parameter below zero, where its magnitude counts; nothing leads it to infinity."""
+    model, inputs = uncalibrated()
+    snn.calibrate(model, [inputs])
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        quantizers(model)["stem.act"].threshold.fill_(value)
+        quantizers(twin)["stem.act"].threshold.fill_(abs(value))
+    snn.save(model, tmp_path)
+    if not accepted:
+        with pytest.raises(
+            CheckpointError, match=r"does not fit model\.yaml.*stem\.act\.threshold is not finite"
+        ):
+            snn.load(tmp_path)
+        return
+    loaded = snn.load(tmp_path)
+    assert torch.equal(call_model(loaded, inputs), call_model(twin.eval(), inputs))
+    assert snn.verify(loaded, snn.convert(loaded), [inputs]).passed
+
+
 def test_no_more_batches_than_asked_for_are_looked_at() -> None:
     model, inputs = uncalibrated()
     seen = []
@@ -84,7 +150,7 @@ def test_no_more_batches_than_asked_for_are_looked_at() -> None:
             "good",
             {"init": "mean"},
             ConfigError,
-            "quantization.init must be one of mse, max, percentile; got 'mean'",
+            "quantization.init must be one of mse, max, percentile, first_batch, ema20, one_over_qp; got 'mean'",
         ),
         (
             "good",

@@ -21,7 +21,7 @@ from snn.models import list_models
 
 from .networks import NETWORKS, enliven, example, quantised
 
-every_model = pytest.mark.parametrize("name", list_models())
+every_model = pytest.mark.parametrize("name", list_models(native=False))
 WAYS = {
     "early": ("qcfs", "para_inf", {"T": 8}),
     "even": ("qcfs", "para_inf", {"T": 8, "order": "even", "execution": "collapsed"}),

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snn
@@ -21,6 +23,7 @@ WAYS = {
     "para_inf even": ("qcfs", "mean", "para_inf", 8, {"order": "even"}),
     "integrate_fire": ("qcfs", "mean", "integrate_fire", 8, {}),
     "st_bif": ("lsq", "sum", "st_bif", 24, {}),
+    "st_bif spread": ("lsq", "sum", "st_bif", 24, {"spread": 7}),
 }
 
 
@@ -30,12 +33,20 @@ def spikes_of(
     names = {neuron: name for name, neuron in network.neurons.items()}
     counts: dict[str, list[Tensor]] = {}
 
-    def keep(_run: Run, event: Event) -> None:
-        counts.setdefault(names[event.neuron], []).append(event.counts)
+    def keep(run: Run, event: Event) -> None:
+        steps = counts.setdefault(names[event.neuron], [])
+        for now in event.counts:
+            # What has settled has left the batch, and its counts stay as they are.
+            whole = steps[-1].clone() if steps else torch.zeros_like(now)
+            whole[run.rows] = now
+            steps.append(whole)
 
     logits = network(chunk=chunk, observers=(keep,), **inputs).logits
-    whole = {name: torch.cat(parts) for name, parts in counts.items()}
-    return logits, {name: n.diff(dim=0, prepend=torch.zeros_like(n[:1])) for name, n in whole.items()}
+    spikes = {}
+    for name, steps in counts.items():
+        n = torch.stack(steps + steps[-1:] * (network.T - len(steps)))
+        spikes[name] = n.diff(dim=0, prepend=torch.zeros_like(n[:1]))
+    return logits, spikes
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -56,6 +67,28 @@ def test_every_spike_is_equal(name: str, simulate: Any, way: str) -> None:
         assert (logits - read_out).abs().max() <= 1e-9
     # The comparison means something: the read-out moves from step to step.
     assert (read_out[0] - read_out[-1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "simulate"), [("bert", increments.bert), ("resnet20", increments.resnet)])
+@given(spread=st.integers(1, 9), chunk=st.integers(1, 20), seed=st.integers(0, 2**31))
+@settings(max_examples=8, deadline=None)
+def test_every_spike_is_equal_however_the_input_is_given_and_time_is_cut(
+    name: str, simulate: Any, spread: int, chunk: int, seed: int
+) -> None:
+    T = 20
+    model, inputs = quantised(name, "lsq")
+    generator = torch.Generator().manual_seed(seed)
+    if "pixel_values" in inputs:
+        like = inputs["pixel_values"]
+        inputs = {"pixel_values": torch.randn(like.shape, generator=generator, dtype=like.dtype)}
+    else:
+        drawn = torch.randint(1, 40, inputs["input_ids"].shape, generator=generator)
+        inputs = {**inputs, "input_ids": drawn * inputs["attention_mask"]}
+    run = increments.Increments(model, T, "sum", "st_bif", spread=spread)
+    read_out = run.aggregate(simulate(run, model, inputs))
+    logits, spikes = spikes_of(snn.convert(model, "st_bif", T, spread=spread), inputs, chunk)
+    assert all(torch.equal(spikes[place], emitted) for place, emitted in run.spikes.items())
+    assert (logits - read_out).abs().max() <= 1e-9
 
 
 def test_the_simulation_ends_at_the_quantised_network() -> None:
@@ -87,6 +120,9 @@ def test_operators_are_those_of_the_method() -> None:
     run = increments.Increments(nn.Identity(), 12, "sum", "none")
     got = run.linear(lambda now: now @ data["weight"].T, data["x"], data["bias"])
     torch.testing.assert_close(got, data["out_bias_first_step"], rtol=0, atol=1e-6)
+    run = increments.Increments(nn.Identity(), 12, "sum", "none", spread=int(data["level"]))
+    got = run.linear(lambda now: now @ data["weight"].T, data["x"], data["bias"])
+    torch.testing.assert_close(got, data["out_bias_over_level_steps"], rtol=0, atol=1e-6)
     data = arrays("spikezip/two_operand_product")
     for a, b, out in ((data["q"], data["k"].mT, "qk_out"), (data["q"], data["v"], "qv_out")):
         torch.testing.assert_close(run.product(a, b), data[out], rtol=0, atol=1e-5)

@@ -16,7 +16,7 @@ from snn.models import list_models
 from .networks import quantised
 
 NEURONS = {"para_inf": ("qcfs", 8), "integrate_fire": ("qcfs", 8), "st_bif": ("lsq", 12)}
-every_model = pytest.mark.parametrize("name", list_models())
+every_model = pytest.mark.parametrize("name", list_models(native=False))
 every_neuron = pytest.mark.parametrize("neuron", NEURONS)
 
 
@@ -138,7 +138,9 @@ def test_all_chunks_agree_to_the_last_bit_where_the_arithmetic_is_the_same(neuro
         cut = network(chunk=chunk, **inputs)
         assert torch.equal(cut.logits, whole.logits)
         for layer, spikes in whole.spikes.items():
-            assert torch.equal(cut.spikes[layer].total, spikes.total)
+            # A run in chunks ends when everything has settled, and then there are no spikes.
+            assert torch.equal(cut.spikes[layer].total, spikes.total[: cut.steps])
+            assert spikes.total[cut.steps :].sum() == 0
     assert torch.equal(network(execution="stepwise", **inputs).logits, whole.logits)
     stepwise = snn.convert(model, neuron, T, execution="stepwise")
     assert torch.equal(stepwise(**inputs).logits, whole.logits)

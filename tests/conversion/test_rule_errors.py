@@ -27,7 +27,7 @@ def bert() -> nn.Module:
             f'{HERE}[0]: "re:bert\\.encoder\\.layers\\.0" matches no module; nearest: bert.encoder.layer.0, ',
         ),
         ({"type": "ReLu"}, f'{HERE}[0]: "type=ReLu" matches no module'),
-        ({"do": "append"}, f"{HERE}[0]: a rule needs match: or type:"),
+        ({"do": "append"}, f"{HERE}[0]: a rule needs match:, type: or call:"),
         (
             {"match": "classifier", "do": "apend"},
             f"{HERE}[0].do: unknown verb 'apend'; did you mean 'append'?",
@@ -42,15 +42,15 @@ def bert() -> nn.Module:
         ),
         (
             {"match": "classifier", "level": 4},
-            "rule 0: qcfs takes no argument 'level'; did you mean 'levels'?",
+            f"{HERE}[0]: qcfs takes no argument 'level'; did you mean 'levels'?",
         ),
         (
             {"match": "re:(classifier"},
             f"{HERE}[0].match: 're:(classifier' is no regex: missing ), unterminated subpattern",
         ),
         (
-            {"match": "classifier", "call": "softmax", "do": "replace"},
-            f"{HERE}[0]: a call can only be appended to or kept",
+            {"match": "classifier", "call": "softmax", "do": "prepend"},
+            f"{HERE}[0]: a call can be appended to, replaced or kept; got do: prepend",
         ),
         ({"match": "classifier", "levels": 0}, "quantization.levels must be at least 1; got 0"),
         (

@@ -77,11 +77,10 @@ def test_the_plan_lists_every_module_and_reads_as_a_table() -> None:
     made = snn.plan(model, BERT_RULES, {"levels": 4})
     assert {s.name for s in made.steps} == {name for name, _ in model.named_modules() if name}
     table = str(made)
-    assert "bert.encoder.layer.1.attention.self ▸ softmax()" in table
-    assert "append qcfs (signed, 4 levels)" in table
+    assert "attention.self ▸ softmax()" in table
+    assert "append qcfs ±4" in table
     untouched = {s.name for s in made.steps} - {s.name for s in made.actions}
-    assert table.endswith(f"{len(made.actions)} quantisers; {len(untouched)} modules untouched")
-    assert len(made.rows(everything=True)) == len(made.steps)
+    assert f"{len(made.actions)} quantisers; {len(untouched)} modules untouched" in table
 
 
 def test_planning_and_quantising_leave_the_model_alone() -> None:

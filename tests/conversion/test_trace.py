@@ -366,15 +366,162 @@ def test_report_in_words_and_as_plain_types() -> None:
     report = trace(quantize(bert(), [BERT_RULES["activation"]]), texts())
     text = report.to_markdown()
     assert text.startswith("Not fully spiking: 2 of 18 matrix products")
-    assert (
-        f"| bert.encoder.layer.*.intermediate.dense | addmm | analog | weight | 2 | {2 * 7 * 16 * 24:,} |"
-        in text
-    )
-    assert "| layer norm | 5 | 560 |" in text
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"
+    ]
+    product = "`bert.encoder.layer.{0..1}.intermediate.dense`"
+    assert [product, "addmm", "analog", "weight", "2", str(2 * 7 * 16 * 24)] in cells
+    assert ["`bert.embeddings.LayerNorm ▸ layer_norm()`", "layer norm", "analog", "1", "112"] in cells
     data = json.loads(json.dumps(report.to_dict()))
     assert data["spiking_share"] == report.spiking_share
     assert len(data["products"]) == 18
-    assert data["dense"][0] == {"module": "bert.embeddings.LayerNorm", "op": "layer norm", "elements": 112}
+    norm = {"module": "bert.embeddings.LayerNorm", "op": "layer norm", "elements": 112}
+    assert data["dense"][0] == {**norm, "call": "layer_norm", "quantized": False}
+
+
+def test_the_quantisers_that_feed_the_products_of_bert() -> None:
+    report = trace(quantize(bert(), BERT_RULES.values()), texts())
+    found: dict[str, list[Any]] = {}
+    for p in report.products:
+        found.setdefault(p.module, []).append(p.sources)
+    embeddings = ("bert.embeddings.LayerNorm",)
+    for i in range(LAYERS):
+        layer = f"bert.encoder.layer.{i}"
+        before = (f"bert.encoder.layer.{i - 1}.output.LayerNorm",) if i else embeddings
+        for projection in ("query", "key", "value"):
+            assert found[f"{layer}.attention.self.{projection}"] == [(before, None)]
+        own = f"{layer}.attention.self"
+        assert found[own] == [
+            ((f"{own}.query",), (f"{own}.key",)),
+            ((f"{own}.softmax()",), (f"{own}.value",)),
+        ]
+        assert found[f"{layer}.attention.output.dense"] == [
+            ((f"{layer}.attention.output.dense (input)",), None)
+        ]
+        assert found[f"{layer}.intermediate.dense"] == [((f"{layer}.attention.output.LayerNorm",), None)]
+        assert found[f"{layer}.output.dense"] == [((f"{layer}.intermediate.intermediate_act_fn",), None)]
+    assert found["bert.pooler.dense"] == [((f"bert.encoder.layer.{LAYERS - 1}.output.LayerNorm",), None)]
+    assert found["classifier"] == [(("bert.pooler.activation",), None)]
+
+
+def test_sources_are_called_as_the_layers_of_a_run() -> None:
+    network = quantize(bert(), BERT_RULES.values())
+    calibrate(network, [texts()])
+    report = trace(network, texts())
+    feeding = {name for p in report.products for part in p.sources if part for name in part}
+    run = convert(network.eval(), "para_inf", 2)(**texts())
+    assert feeding == set(run.spikes)
+
+
+def test_the_sum_of_two_quantisers_has_both_as_sources() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm, self.second, self.out = (
+                nn.ReLU(),
+                nn.Linear(4, 4),
+                nn.ReLU(),
+                nn.Linear(4, 2),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return self.out(0.5 * y + self.second(self.norm(y)))
+
+    found = feed(Residual(), torch.randn(2, 4), "re:first|second")
+    assert found["norm"].sources == (("first",), None)
+    assert found["out"].sources == (("first", "second"), None)
+
+
+def test_sources_of_a_resnet() -> None:
+    report = trace(quantize(resnet(), [{"type": "ReLU", "do": "replace"}]), pictures())
+    found = {p.module: p.sources[0] for p in report.products}
+    assert found["stem.conv"] is None
+    assert found["stages.0.0.conv1"] == ("stem.act",)
+    assert found["stages.0.0.conv2"] == ("stages.0.0.act1",)
+    assert found["stages.1.0.conv1"] == found["stages.1.0.shortcut.0"] == ("stages.0.0.act2",)
+    assert found["classifier"] == ("stages.1.0.act2",)
+    assert all(p.sources[1] is None for p in report.products)
+
+
+def test_each_call_of_a_shared_quantiser_is_a_source_of_its_own() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.a, self.b = nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.act(self.a(self.act(x))))
+
+    network = quantize(Twice(), [{"match": "act", "do": "replace"}])
+    report = trace(network, {"x": torch.randn(2, 4)})
+    assert [p.sources[0] for p in report.products] == [("act",), ("act#1",)]
+    assert report.calls == {"act": 2}
+    calibrate(network, [{"x": torch.randn(2, 4)}])
+    assert set(convert(network.eval(), "para_inf", 2)(x=torch.randn(2, 4)).spikes) == {"act", "act#1"}
+
+
+@pytest.mark.parametrize("between", KEPT)
+def test_linear_operations_keep_the_source(between: str) -> None:
+    assert feed(Between(KEPT[between]), torch.randn(2, 4))["out"].sources == (("relu",), None)
+
+
+@pytest.mark.parametrize("between", LOST)
+def test_what_is_not_spikes_has_no_source(between: str) -> None:
+    assert feed(Between(LOST[between]), torch.randn(2, 4))["out"].sources == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("function", "calls"),
+    [
+        (lambda x: functional.relu(x), ["relu"]),
+        (lambda x: x.relu_(), ["relu"]),
+        (lambda x: nn.GELU()(x), ["gelu"]),
+        (lambda x: x * x.sigmoid(), ["sigmoid", "mul"]),
+        (lambda x: functional.silu(x), ["silu"]),
+        (lambda x: functional.relu6(x), ["relu6"]),
+        (lambda x: functional.max_pool1d(x, 2).repeat(1, 2), ["max_pool1d"]),
+        (lambda x: torch.maximum(x, x.flip(0)), ["maximum"]),
+        (lambda x: x.abs().exp(), ["abs", "exp"]),
+        (lambda x: functional.layer_norm(x, (4,)), ["layer_norm"]),
+        (lambda x: torch.softmax(x, -1), ["softmax"]),
+        (lambda x: x + x.mean(), []),
+    ],
+)
+def test_every_non_linear_call_is_listed_by_the_name_that_rules_reach(
+    function: Any, calls: list[str]
+) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(function(self.first(x)))
+
+    report = trace(nn.Sequential(Block()), {"x": torch.randn(2, 4)})
+    assert [(d.module, d.call) for d in report.dense] == [("0", name) for name in calls]
+
+
+def test_dense_work_says_whether_a_quantiser_takes_its_result() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.scale = nn.Identity(), nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.scale * x.exp()) + x.tanh() + self.scale * x.sin()
+
+    model = nn.Sequential(nn.Linear(4, 4), Block(), nn.Linear(4, 2))
+    report = trace(quantize(model, [{"match": "1.act"}]), {"x": torch.randn(2, 4)})
+    assert {d.op: d.quantized for d in report.dense} == {"exp": True, "tanh": False, "sin": False}
+
+
+def test_inputs_of_modules() -> None:
+    report = trace(quantize(resnet(), [{"type": "ReLU", "do": "replace"}]), pictures())
+    assert report.inputs["stem.conv"] == "input"
+    assert report.inputs["stem.norm"] == "analog"
+    assert report.inputs["stages.0.0.conv1"] == report.inputs["classifier"] == "spikes"
 
 
 def test_what_cannot_be_traced_is_refused() -> None:

@@ -52,7 +52,11 @@ def test_spike_rates(sizes: list[int]) -> None:
             there = torch.tensor(fired[:, part] * mask[part][None, ..., None])
             neurons = torch.tensor(mask[part].sum(1) * fired.shape[-1], dtype=torch.float64)
             positive, negative = ((there == sign).sum((2, 3)).double() for sign in (1, -1))
-            batch[name] = LayerSpikes(positive, negative, neurons)
+            fires = there.abs().sum(0) > 0, there.abs().sum(0) == T
+            silent, always = neurons - fires[0].sum((1, 2)), fires[1].sum((1, 2)).double()
+            by_token = there.abs().sum((0, 3)).double(), torch.tensor(mask[part]).double() * fired.shape[-1]
+            none = torch.zeros(0, T, len(neurons))
+            batch[name] = LayerSpikes(positive, negative, neurons, silent, always, none, *by_token)
         metric.update(batch)
     positive, negative = metric.compute()
     counted, possible = 0, 0
@@ -66,15 +70,25 @@ def test_spike_rates(sizes: list[int]) -> None:
         assert layer["neurons"] == pytest.approx(neurons / 11)
         assert layer["rate"] == pytest.approx(np.abs(valid).mean())
         assert layer["rate_per_timestep"] == pytest.approx(np.abs(valid).mean((1, 2)).tolist())
+        assert layer["sparsity"] == pytest.approx((valid == 0).mean())
+        assert layer["silent"] == pytest.approx((valid == 0).all(0).mean())
+        assert layer["always"] == pytest.approx((valid != 0).all(0).mean())
+        expected = [np.abs(fired[:, mask[:, s], s]).mean() for s in range(mask.shape[1]) if mask[:, s].any()]
+        assert layer["rate_per_token"] == pytest.approx(expected)
         counted, possible = counted + np.abs(valid).sum(), possible + valid.size
     assert metric.total_rate() == pytest.approx(counted / possible)
     assert metric.spikes_per_sample() == pytest.approx(counted / 11)
 
 
+def layer(positive: torch.Tensor, negative: torch.Tensor, neurons: torch.Tensor) -> LayerSpikes:
+    none = torch.zeros_like(neurons)
+    return LayerSpikes(positive, negative, neurons, none, none, torch.zeros(0, *positive.shape))
+
+
 def test_a_run_that_had_settled_has_no_spikes_after() -> None:
     metric = SpikeRates(["a"], 4)
-    metric.update({"a": LayerSpikes(torch.ones(2, 1), torch.zeros(2, 1), torch.tensor([2.0]))})
-    metric.update({"a": LayerSpikes(torch.ones(4, 1), torch.ones(4, 1), torch.tensor([2.0]))})
+    metric.update({"a": layer(torch.ones(2, 1), torch.zeros(2, 1), torch.tensor([2.0]))})
+    metric.update({"a": layer(torch.ones(4, 1), torch.ones(4, 1), torch.tensor([2.0]))})
     positive, negative = metric.compute()
     assert positive.reshape(-1).tolist() == [0.5, 0.5, 0.25, 0.25]
     assert negative.reshape(-1).tolist() == [0.25] * 4
@@ -83,7 +97,8 @@ def test_a_run_that_had_settled_has_no_spikes_after() -> None:
 
 def test_one_layer_and_one_step() -> None:
     metric = SpikeRates(["a"], 1)
-    metric.update({"a": LayerSpikes(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([2.0, 2.0]))})
-    (layer,) = metric.by_layer()
-    assert layer["rate"] == layer["positive_rate"] == 0.5
-    assert layer["rate_per_timestep"] == [0.5]
+    metric.update({"a": layer(torch.ones(1, 2), torch.zeros(1, 2), torch.tensor([2.0, 2.0]))})
+    (found,) = metric.by_layer()
+    assert found["rate"] == found["positive_rate"] == 0.5
+    assert found["rate_per_timestep"] == [0.5]
+    assert "rate_per_token" not in found

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn.functional import integrate_fire, lsq, parallel_fire, qcfs, st_bif
+from snn.functional import integrate_fire, lsq, parallel_fire, qcfs, st_bif, uniform_quantize
 from snn.functional.time_axis import fold, unfold
 
 from .reference import arrays, cases
@@ -120,6 +120,35 @@ def test_lsq_forward_and_backward() -> None:
         close(y, data[f"{prefix}_y"])
         close(x.grad, data[f"{prefix}_grad_x"])
         close(step.grad, data[f"{prefix}_grad_s"], atol=1e-5)
+
+
+def test_lsq_scales_the_gradient_of_the_step_alone() -> None:
+    data = arrays("spikezip/lsq_forward_backward")
+    for prefix in cases(data, "_grad_scale"):
+        bounds = int(data[f"{prefix}_neg_min"]), int(data[f"{prefix}_pos_max"])
+        gradients = {}
+        for function in (lsq, uniform_quantize):
+            step = data[f"{prefix}_s"].clone().requires_grad_()
+            function(data[f"{prefix}_x"], step, *bounds).backward(data[f"{prefix}_grad_out"])
+            gradients[function] = step.grad
+        close(gradients[lsq], data[f"{prefix}_grad_scale"] * gradients[uniform_quantize])
+        assert torch.equal(data[f"{prefix}_s_effective"], data[f"{prefix}_s"])
+
+
+@pytest.mark.parametrize(("prefix", "init"), [("lsqinteger", "ema20"), ("myquan", "first_batch")])
+def test_lsq_steps_of_the_first_batches(prefix: str, init: str) -> None:
+    data = arrays("spikezip/lsq_init")
+    from snn.quantizers.lsq import LSQ
+
+    quantizer = LSQ(int(data["level"]), signed=bool(data["sym"]), granularity="tensor", init=init)
+    assert quantizer.bounds == (data["neg_min"], data["pos_max"])
+    for x, step, y in zip(data[f"{prefix}_x"], data[f"{prefix}_s_after"], data[f"{prefix}_y"]):
+        got = quantizer(x)
+        close(quantizer.threshold[0], step)
+        close(got, y, atol=1e-5)
+    unsigned = LSQ(int(data["level"]), signed=False, granularity="tensor", init=init)
+    unsigned(data[f"{prefix}_x"][0])
+    close(unsigned.threshold[0], data["unsigned_first_s"])
 
 
 def test_st_bif() -> None:

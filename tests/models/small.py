@@ -6,16 +6,31 @@ from typing import Any
 
 import torch
 
+_TEXT = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+}
 SMALL: dict[str, dict[str, Any]] = {
-    "bert": {
-        "vocab_size": 40,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 24,
-        "max_position_embeddings": 12,
-    },
+    "bert": {**_TEXT, "max_position_embeddings": 12},
+    "distilbert": {**_TEXT, "max_position_embeddings": 12},
+    "roberta": {**_TEXT, "max_position_embeddings": 13, "pad_token_id": 0},
+    "t5_encoder": {**_TEXT, "head_size": 4},
     "resnet20": {"widths": [4, 8, 8], "blocks": [1, 2, 1]},
+    "qkformer": {
+        "T": 2,
+        "embed_dim": 32,
+        "depths": [1, 1],
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+        "stem": "cifar",
+    },
+    "sdt": {"T": 2, "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
+    "spikformer": {"T": 2, "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
+    "spikingbert": {**_TEXT, "max_position_embeddings": 12, "T": 3},
+    "tim": {"T": 3, "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "image_size": 32},
     "vgg16": {"widths": [4, 4, 6, 6, 8], "hidden_size": 12},
 }
 
@@ -32,6 +47,8 @@ def batch(model: torch.nn.Module, rows: int = 3) -> dict[str, torch.Tensor]:
 
 
 def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """``[B, num_classes]``; of a network that spikes by itself the mean over its steps."""
     with torch.no_grad():
         out = model(**inputs)
-    return getattr(out, "logits", out)
+    out = getattr(out, "logits", out)
+    return out.mean(0) if out.dim() == 3 else out

@@ -13,6 +13,7 @@ from snn.functional.fire import SPIKE_ORDERS
 from snn.neurons.integrate_fire import IntegrateFire
 from snn.neurons.para_inf import ParaInf
 from snn.neurons.st_bif import STBIF
+from snn.quantizers.lsq import LSQ
 
 from .drive import aggregates, counts, spikes
 
@@ -133,6 +134,30 @@ def test_st_bif_settles_at_lsq_of_the_sum_whatever_the_order(drive, qmin: int, q
         emitted = counts(neuron, torch.cat([aggregate, aggregate[-1:].expand(3, -1, -1)]), "sum")
         assert torch.equal(emitted[-4:], emitted[-1:].expand(4, -1, -1))
         torch.testing.assert_close(emitted[-1] * theta, want, rtol=0, atol=1e-9)
+
+
+@given(drives(), st.integers(2, 16), st.booleans(), st.integers(1, 12), st.integers(1, 5))
+@law
+def test_spread_input_gives_the_same_spikes_and_settles_at_the_same_code(
+    drive: tuple[Tensor, Tensor], levels: int, signed: bool, spread: int, chunk: int
+) -> None:
+    current, theta = drive
+    quantizer = LSQ(max(levels, 4) if signed else levels, signed=signed)
+    quantizer.set_threshold(theta)
+    quantizer, levels = quantizer.double(), quantizer.levels
+    theta = quantizer.positive_threshold().detach()
+    neuron = STBIF.from_quantizer(quantizer)
+    whole = current[0]
+    # All has arrived at step K; L - 1 steps later nothing moves any more.
+    given = torch.zeros(spread + levels - 1, *whole.shape, dtype=whole.dtype)
+    given[:spread] = whole / spread
+    arrived = torch.arange(1, len(given) + 1).clamp_max(spread) / spread
+    emitted = counts(neuron, whole * arrived[:, None, None].to(whole.dtype), "sum", chunk)
+    fired = emitted.diff(dim=0, prepend=torch.zeros_like(emitted[:1]))
+    want = st_bif(given, theta, *quantizer.bounds)
+    assert torch.equal(fired, (want / theta).round())
+    with torch.no_grad():
+        assert torch.equal(emitted[-1] * theta, quantizer(whole))
 
 
 @given(drives(), st.booleans())

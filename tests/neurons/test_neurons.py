@@ -62,11 +62,24 @@ def test_the_state_is_the_runs(name: str) -> None:
     neuron = make(name)
     aggregate = aggregates(torch.randn(6, 2, 3), neuron.codings[0])
     before = {k: v.clone() for k, v in vars(neuron).items() if isinstance(v, torch.Tensor)}
+    state = {k: v.clone() for k, v in neuron.state_dict().items()}
     first = counts(neuron, aggregate, neuron.codings[0])
-    assert list(neuron.state_dict()) == ["threshold"]
+    assert {"threshold", "bounds"} <= state.keys() == neuron.state_dict().keys()
+    assert all(torch.equal(v, state[k]) for k, v in neuron.state_dict().items())
     assert {k for k, v in vars(neuron).items() if isinstance(v, torch.Tensor)} == set(before)
     assert torch.equal(counts(neuron, aggregate, neuron.codings[0]), first)
     assert torch.equal(counts(copy.deepcopy(neuron), aggregate, neuron.codings[0]), first)
+
+
+@every_neuron
+def test_threshold_and_bounds_are_in_the_state(name: str) -> None:
+    neuron, other = make(name, levels=6), make(name, levels=12, signed=False)
+    other.threshold.mul_(2)
+    other.load_state_dict(neuron.state_dict())
+    assert (other.qmin, other.qmax, other.signed) == (neuron.qmin, neuron.qmax, neuron.signed)
+    aggregate = aggregates(torch.randn(6, 2, 3), neuron.codings[0])
+    coding = neuron.codings[0]
+    assert torch.equal(counts(other, aggregate, coding), counts(neuron, aggregate, coding))
 
 
 @every_neuron
@@ -101,7 +114,7 @@ def test_another_twin_is_refused(name: str) -> None:
     for other in set(QUANTIZERS.names()) - set(kind.twins):
         quantizer = QUANTIZERS.get(other)(levels=8, threshold=1.0)
         with pytest.raises(
-            ConversionError, match=f"neuron={name} needs quantization={kind.twins[0]}; got {other}"
+            ConversionError, match=f"neuron={name} needs quantization={' or '.join(kind.twins)}; got {other}"
         ):
             kind.from_quantizer(quantizer)
 

@@ -93,6 +93,39 @@ def test_half_precision_is_quantised_in_single(name: str) -> None:
 
 
 @every_quantizer
+def test_a_network_of_half_precision_keeps_its_thresholds_in_single(name: str) -> None:
+    value = torch.tensor([0.1234567, 3.1415927])
+    for change in (torch.nn.Module.half, torch.nn.Module.bfloat16):
+        quantizer = make(name, value)
+        change(quantizer)
+        assert quantizer.threshold.dtype == torch.float32
+        assert torch.equal(quantizer.threshold, value)
+    assert make(name, value).double().threshold.dtype == torch.float64
+
+
+@every_quantizer
+def test_an_optimiser_keeps_its_hold_when_a_state_is_loaded_or_a_threshold_set(name: str) -> None:
+    """Its parameter changes in place, also where the number of channels becomes known only then."""
+    saved = make(name, torch.tensor([0.5, 1.5])).state_dict()
+    for change in (
+        lambda quantizer: quantizer.load_state_dict(copy.deepcopy(saved)),
+        lambda quantizer: quantizer.set_threshold(torch.tensor([0.5, 1.5])),
+    ):
+        quantizer = make(name)
+        optimizer = torch.optim.SGD(quantizer.parameters(), lr=0.1)
+        change(quantizer)
+        quantizer(torch.randn(20, 2)).square().sum().backward()
+        optimizer.step()
+        assert (quantizer.threshold != torch.tensor([0.5, 1.5])).all()
+
+
+@every_quantizer
+def test_a_number_is_one_threshold_for_all(name: str) -> None:
+    quantizer = make(name, threshold=0.5, granularity="channel")
+    assert quantizer.granularity == quantizer.arguments()["granularity"] == "tensor"
+
+
+@every_quantizer
 def test_state_dict_carries_any_number_of_channels(name: str) -> None:
     quantizer = make(name, torch.tensor([0.5, 1.5, 2.5]))
     empty = make(name)
@@ -105,7 +138,7 @@ def test_state_dict_carries_any_number_of_channels(name: str) -> None:
 
 @every_quantizer
 def test_arguments_rebuild_it(name: str) -> None:
-    quantizer = make(name, levels=6, signed=True, granularity="tensor", axis=1)
+    quantizer = make(name, levels=6, signed=True, granularity="tensor", axis=1, init="ema20")
     assert make(name, **quantizer.arguments()).arguments() == quantizer.arguments()
 
 
@@ -123,6 +156,10 @@ def test_step_and_parameter_are_inverse(name: str) -> None:
     [
         ({"levels": 0}, "quantization.levels must be at least 1; got 0"),
         ({"granularity": "layer"}, "quantization.granularity must be one of channel, tensor; got 'layer'"),
+        (
+            {"init": "first"},
+            "quantization.init must be one of mse, max, percentile, first_batch, ema20, one_over_qp; got 'first'",
+        ),
         ({"threshold": -1.0}, "quantization.threshold must be positive; got -1.0"),
         ({"threshold": 0.0}, "quantization.threshold must be positive; got 0.0"),
         ({"threshold": float("nan")}, "quantization.threshold must be positive; got nan"),
@@ -134,10 +171,16 @@ def test_bad_arguments(name: str, arguments: dict, message: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize(("levels", "signed"), [(1, False), (2, True), (3, True)])
-def test_lsq_needs_a_positive_code(levels: int, signed: bool) -> None:
-    with pytest.raises(ConfigError, match=f"quantization.levels={levels} leaves no positive code"):
+@pytest.mark.parametrize(
+    ("levels", "signed", "least"),
+    [(1, False, "unsigned.*at least 2"), (2, True, "signed.*at least 4"), (3, True, "4")],
+)
+def test_lsq_needs_a_positive_code(levels: int, signed: bool, least: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"quantization.levels={levels} leaves no positive code for .*{least}"
+    ):
         make("lsq", levels=levels, signed=signed)
+    assert make("lsq", levels=int(least[-1]), signed=signed).bounds[1] == 1
 
 
 @every_quantizer

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn.errors import ConfigError, ConversionError
 from snn.functional.padding import valid_positions
 from snn.functional.quantize import qcfs
 from snn.quantizers.base import Quantizer
 from snn.quantizers.qcfs import QCFS
-from snn.quantizers.registry import QUANTIZERS
-from snn.quantizers.thresholds import METHODS, estimate_threshold
+from snn.quantizers.registry import ESTIMATES, QUANTIZERS
+from snn.quantizers.thresholds import estimate_threshold
 
 every_quantizer = pytest.mark.parametrize("name", QUANTIZERS.names())
 
@@ -47,6 +47,26 @@ def test_percentile() -> None:
     assert estimate_threshold(seen("qcfs", x), "percentile", 100).tolist() == [100, 200]
 
 
+def test_masked_keys_count_in_no_percentile_of_attention_probabilities() -> None:
+    """Padded keys and, under a causal mask, later ones have probability 0; how many must not matter."""
+    keys = torch.arange(8)
+    scores = torch.randn(50, 2, 8, 8)
+    found = []
+    for longer in (0, 5):
+        wide = nn.functional.pad(
+            scores.masked_fill(keys > keys[:, None], -torch.inf), (0, longer), value=-torch.inf
+        )
+        quantizer = QCFS(levels=4)
+        quantizer.over_keys = True
+        quantizer.observe(10_000)
+        quantizer(wide.softmax(-1))
+        found.append(estimate_threshold(quantizer, "percentile", 50))
+        probabilities = wide.softmax(-1).movedim(1, 0).flatten(1)
+        real = torch.stack([p[p > 0] for p in probabilities])
+        torch.testing.assert_close(found[-1], real.quantile(0.5, dim=1), rtol=0, atol=2e-3)
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("percentile", [0, -1, 100.1])
 def test_percentile_out_of_range(percentile: float) -> None:
     with pytest.raises(ConfigError, match=r"quantization.percentile must be in \(0, 100\]; got"):
@@ -66,7 +86,7 @@ def test_least_squared_error_beats_the_maximum_in_every_channel(name: str, signe
     assert (errors["mse"] < errors["max"]).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ESTIMATES)
 def test_a_channel_that_never_spoke_takes_the_median(method: str) -> None:
     x = torch.rand(200, 4) * torch.tensor([1.0, 0.0, 2.0, 3.0])
     threshold = estimate_threshold(seen("qcfs", x), method, 100)
@@ -76,7 +96,7 @@ def test_a_channel_that_never_spoke_takes_the_median(method: str) -> None:
     assert unsigned[1] == unsigned[[0, 2, 3]].median()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ESTIMATES)
 def test_all_channels_silent(method: str) -> None:
     threshold = estimate_threshold(seen("qcfs", torch.zeros(5, 3)), method)
     assert (threshold == 1).all()
@@ -120,7 +140,8 @@ def test_not_finite(value: float) -> None:
 
 def test_unknown_method() -> None:
     with pytest.raises(
-        ConfigError, match=r"quantization.init must be one of mse, max, percentile; got 'mean'"
+        ConfigError,
+        match=r"quantization.init must be one of mse, max, percentile, first_batch, ema20, one_over_qp; got 'mean'",
     ):
         estimate_threshold(seen("qcfs", torch.ones(2, 2)), "mean")
 

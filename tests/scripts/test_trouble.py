@@ -22,6 +22,14 @@ from tests.scripts.composing import composed
 from tests.scripts.processes import Script
 
 EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
+SHARED = CONF.parents[1] / "shared" / "data"
+#: What the command of an experiment is told besides its name: files of the user's own.
+FILES = {
+    "training_free_resnet20_cifar10": {
+        "dataset.data_dir": SHARED / "cifar10",
+        "model.weights": SHARED / "weights" / "resnet20_cifar10.safetensors",
+    },
+}
 
 
 @contextmanager
@@ -40,10 +48,21 @@ def test_every_experiment_runs_in_seconds(path: Path, tmp_path: Path) -> None:
     name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
     first = path.read_text("utf-8").splitlines()
     assert any(f"experiment={name}" in line for line in first[:4]), "its command stands in its first comment"
+    files = FILES.get(name, {})
+    for file in files.values():
+        if not file.exists():
+            pytest.skip(f"no data at {file}")
     folder = tmp_path / "run"
     script = Script(
         "train",
-        [f"experiment={name}", "debug=tiny", f"hydra.run.dir={folder}", "device=cpu", "threads=1"],
+        [
+            f"experiment={name}",
+            *(f"{k}={v}" for k, v in files.items()),
+            "debug=tiny",
+            f"hydra.run.dir={folder}",
+            "device=cpu",
+            "threads=1",
+        ],
         tmp_path / "out",
     )
     assert script.wait() == 0, script.err

@@ -4,10 +4,10 @@ import pytest
 from matplotlib.text import Annotation
 
 from snn.tracking.figures import accuracy_over_time, training_curves
-from snn.tracking.layer_figures import error_by_depth, spike_rate_heatmap, spike_rate_per_layer
+from snn.tracking.layer_figures import spike_rate_heatmap, spike_rate_per_layer
 from snn.tracking.sweep_figures import accuracy_over_T
 
-from .summaries import LAYER_NAMES, errors, layers
+from .summaries import LAYER_NAMES, layers
 from .test_style import boxes
 
 
@@ -137,35 +137,6 @@ def test_heatmap_shows_the_rates(steps):
 def test_heatmap_without_rates_over_time_is_refused():
     with pytest.raises(ValueError, match="rate_per_timestep"):
         spike_rate_heatmap([{"name": "a", "rate": 0.1}])
-
-
-def test_errors_are_shown_on_a_log_axis_with_a_place_for_zero():
-    rows = errors()
-    figure = error_by_depth(rows, logits={"max_error": 3e-6, "mean_error": 0.0}, tolerance=1e-5)
-    axes = figure.axes[0]
-    assert axes.get_xscale() == "log"
-    shown = sorted(line(axes, "max").get_xdata())
-    assert shown == pytest.approx(sorted([row["max_error"] for row in rows if row["max_error"]] + [3e-6]))
-    exact = line(axes, "max, exactly zero")
-    assert len(exact.get_xdata()) == sum(row["max_error"] == 0 for row in rows)
-    assert max(exact.get_xdata()) < min(row["mean_error"] for row in rows if row["mean_error"])
-    figure.canvas.draw()
-    assert next(label.get_text() for label in axes.get_xticklabels()) == "0"
-    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "logits"
-    assert "tolerance 1e-05" in texts(figure)
-
-
-def test_errors_that_are_all_zero_say_so():
-    figure = error_by_depth([{"name": "a.b", "max_error": 0.0, "mean_error": 0.0}])
-    figure.canvas.draw()
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0"]
-    assert "every difference is exactly zero" in texts(figure)
-
-
-def test_an_infinite_error_is_drawn_at_the_edge():
-    figure = error_by_depth([{"name": "a", "max_error": float("inf"), "mean_error": 1e-3}])
-    axes = figure.axes[0]
-    assert list(line(axes, "max").get_xdata()) == [axes.get_xlim()[1]]
 
 
 def test_training_curves_show_stages_side_by_side():

@@ -1,0 +1,182 @@
+"""Measure every training-free method on one network and data set, and write ``results.csv`` as it goes.
+
+Each row is what ``python train.py experiment=training_free_resnet20_cifar10`` gives with the settings of its
+method; the data are read once here, and one run of rate coding serves all T.
+
+    python make_table.py DATA/cifar10 DATA/weights/resnet20_cifar10.safetensors
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+import snn
+from snn.config import Config, typed
+from snn.conversion.training_free.balance import balance
+from snn.conversion.training_free.correct import correct
+from snn.data.load import load_dataset
+from snn.evaluation.evaluate import evaluate
+from snn.launch import CONF, register
+from snn.models.registry import create_model
+
+HERE = Path(__file__).parent
+STEPS = (2, 4, 8, 16, 32, 64)
+COLUMNS = ("neuron", "method", "calibration_batches", "T", "test_accuracy", "samples")
+BATCH, ROWS = 32, 32768
+CLOSED = {"rule": "closed_form"}
+
+
+@dataclass
+class Method:
+    """One row of the table.
+
+    Args:
+        neuron: Registered name.
+        name: For people.
+        init: How thresholds are set.
+        correction: Arguments of ``correct``; ``None``: thresholds alone.
+        initial: Membrane at the start, of integrate-and-fire.
+        local: Whether thresholds are balanced for spiking inputs.
+        rate: Whether thresholds do not depend on T, so that one run is read at every T.
+    """
+
+    neuron: str
+    name: str
+    init: str = "mse"
+    correction: dict[str, Any] | None = None
+    initial: float | None = None
+    local: bool = False
+    rate: bool = False
+    batches: tuple[int, ...] = (1, 10, 100)
+    steps: tuple[int, ...] = STEPS
+
+
+PARA, IF = "para_inf_channelwise", "integrate_fire"
+RELEASED = {"rule": "leaky", "order": "online", "reference": "clipped_relu"}
+METHODS = [
+    Method(PARA, "spread and weights, layer by layer", correction={"rule": "spread", "weights": True}),
+    Method(PARA, "spread, layer by layer", correction={"rule": "spread"}),
+    Method(PARA, "closed form, layer by layer", correction=CLOSED),
+    Method(PARA, "thresholds alone"),
+    Method(PARA, "closed form, online", correction={**CLOSED, "order": "online"}),
+    Method(PARA, "as released: maxima, leaky, online", init="max", correction=RELEASED),
+    Method(IF, "rate, 99.9th percentile, membrane from 1/2", init="percentile", initial=0.5, rate=True),
+    Method(IF, "rate, 99.9th percentile, membrane from 0", "percentile", None, 0.0, rate=True, batches=(10,)),
+    Method(IF, "rate, maxima, membrane from 0", "max", None, 0.0, rate=True, batches=(10,)),
+    Method(IF, "shift and height, closed form", "mse", CLOSED, 0.5, batches=(10,), steps=STEPS[:5]),
+    Method(IF, "local balancing", "percentile", None, 0.5, local=True, batches=(1,), steps=STEPS[:5]),
+]
+
+
+@dataclass
+class Table:
+    """``results.csv``, which knows what it holds already, so that a stopped run goes on."""
+
+    path: Path
+    done: set[tuple[str, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.path.exists():
+            with self.path.open() as file:
+                self.done = {tuple(row.values())[:4] for row in csv.DictReader(file)}
+        else:
+            self.path.write_text(",".join(COLUMNS) + "\n")
+
+    def missing(self, *key: Any) -> bool:
+        return tuple(map(str, key)) not in self.done
+
+    def add(self, *key: Any, accuracy: float, samples: int) -> None:
+        with self.path.open("a") as file:
+            csv.writer(file).writerow([*key, f"{accuracy:.4f}", samples])
+        sys.stderr.write(f"{key} {accuracy:.4f}\n")
+
+
+def cells() -> Iterator[tuple[Method, int, int]]:
+    """The table's cells, those first that say most."""
+    for neuron, count in itertools.product((PARA, IF), (10, 100, 1)):
+        for method in METHODS:
+            if method.neuron == neuron and count in method.batches:
+                for T in (64,) if method.rate else method.steps:
+                    yield method, count, T
+
+
+def spiking(method: Method, model: torch.nn.Module, rules: list[Any], batches: list[Any], T: int) -> Any:
+    """The network of one cell."""
+    levels, name = (1 if method.rate else T), "da_qcfs" if method.correction else "qcfs"
+    if method.neuron == PARA:
+        name = "da_qcfs"
+    made = snn.quantize(model, rules, name=name, levels=levels).eval()
+    snn.calibrate(made, batches, init=method.init, rows=8192, max_batches=len(batches))
+    if method.correction:
+        correct(made, batches, rows=ROWS, **method.correction)
+    options = {} if method.initial is None else {"initial": method.initial}
+    if method.local:
+        balance(made, batches, T, **options)
+    return snn.convert(
+        made, method.neuron, T, execution="collapsed" if method.neuron == PARA else "stepwise", **options
+    )
+
+
+def main(data_dir: str, weights: str, rate_images: int = 500) -> None:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        overrides = ["experiment=training_free_resnet20_cifar10", f"dataset.data_dir={data_dir}"]
+        config: Config = typed(compose("train", [*overrides, "dataset.limit_test=2000"]))
+    data = load_dataset(config.dataset, seed=config.seed)
+    rename = [{"match": rule.match, "to": rule.to} for rule in config.model.rename]
+    arguments = {k: v for k, v in config.model.args.items() if v is not None} | {"in_channels": 3}
+    model = create_model("resnet20", weights=weights, num_classes=10, rename=rename, **arguments).eval()
+    table, rules = Table(HERE / "results.csv"), config.model.places["full"]
+    calibration = list(zip(range(100), data.loader("train", BATCH, shuffle=True, epoch=0, augment=False)))
+    tests = {PARA: list(data.loader("test", 250)), IF: []}
+    # The split is sorted by class: every fourth picture, so that classes stay in proportion.
+    whole = {k: torch.cat([b[k] for b in tests[PARA]]) for k in tests[PARA][0]}
+    stride = len(whole["labels"]) // rate_images
+    tests[IF] = [{k: v[::stride][i : i + 250] for k, v in whole.items()} for i in range(0, rate_images, 250)]
+    for neuron in (PARA, IF):
+        key = (neuron, "float network", 0, 0)
+        if table.missing(*key):
+            found = evaluate(model, tests[neuron])
+            table.add(*key, accuracy=found.score, samples=found.samples)
+    for method, count, T in cells():
+        if not table.missing(method.neuron, method.name, count, T):
+            continue
+        batches = [batch for _, batch in calibration[:count]]
+        found = evaluate(spiking(method, model, rules, batches, T), tests[method.neuron], record=False)
+        over_time = found.per_timestep.get("accuracy", [])
+        for t in STEPS if method.rate else (T,):
+            accuracy = over_time[t - 1] if method.rate else found.score
+            table.add(method.neuron, method.name, count, t, accuracy=accuracy, samples=found.samples)
+
+
+def draw(batches: str = "10") -> None:
+    """The figure: the methods at one number of calibration batches."""
+    from snn.tracking.style import save
+    from snn.tracking.sweep_figures import accuracy_over_T
+
+    with (HERE / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    baseline = next(float(row["test_accuracy"]) for row in rows if row["neuron"] == PARA and row["T"] == "0")
+    points = [
+        {"T": row["T"], "accuracy": float(row["test_accuracy"]), "label": row["method"], "float": baseline}
+        for row in rows
+        if row["neuron"] == PARA and row["calibration_batches"] == batches
+    ]
+    save(
+        accuracy_over_T(points, subtitle=f"ResNet-20, CIFAR-10 (JPEG), {batches} batches of {BATCH}"),
+        HERE / "figures" / "accuracy_over_T",
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
+    draw()

@@ -1,0 +1,1 @@
+"""Conversion without training: thresholds, shifts and heights from a few unlabelled batches."""

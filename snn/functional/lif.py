@@ -1,0 +1,233 @@
+"""The leaky integrate-and-fire neuron in increments, all time steps in one call.
+
+With membrane ``v[0] = 0``, unless told otherwise, and rate ``1/tau``:
+
+    h[t] = v[t-1] + (x[t] - v[t-1]) / tau        or, without decay of the input, (1 - 1/tau) * v[t-1] + x[t]
+    s[t] = [h[t] >= threshold]
+    v[t] = (1 - s[t]) * h[t]                     or, with soft reset, h[t] - threshold * s[t]
+
+Nothing is remembered between two calls. :func:`lif` runs the whole recursion with a backward pass in closed
+form and keeps one tensor for it, ``h``; :func:`lif_step` is one step, for networks in which a step's input
+depends on the step before.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from snn.functional.surrogate import SURROGATES, Surrogate, derivative_, spike
+
+Reset = Literal["hard", "soft"]
+RESETS: tuple[Reset, ...] = ("hard", "soft")
+
+
+class _Law(NamedTuple):
+    threshold: float
+    hard: bool
+    detach_reset: bool
+    decay_input: bool
+    surrogate: Surrogate
+    alpha: float
+    detach_membrane: bool
+    initial: float
+
+    def start(self, like: Tensor) -> Tensor:
+        """``v[0]``, in the shape of ``like``."""
+        return torch.full_like(like, self.initial * self.threshold)
+
+    def after(self, h: Tensor, fired: Tensor) -> Tensor:
+        """The membrane after the reset; a new tensor."""
+        if self.hard:
+            return torch.addcmul(h, h, fired, value=-1)
+        return torch.sub(h, fired, alpha=self.threshold)
+
+    def integrate(self, v: Tensor, x: Tensor, rate: Tensor | float) -> Tensor:
+        if self.decay_input:
+            return v + (x - v) * rate
+        return v * (1 - rate) + x
+
+
+def lif(
+    current: Tensor,
+    tau: float | Tensor = 2.0,
+    threshold: float = 1.0,
+    reset: Reset = "hard",
+    detach_reset: bool = True,
+    decay_input: bool = True,
+    surrogate: Surrogate = "sigmoid",
+    alpha: float = 4.0,
+    detach_membrane: bool = False,
+    initial: float = 0.0,
+) -> Tensor:
+    """Leaky integrate and fire over all steps.
+
+    The gradient is that of the unrolled recursion with the surrogate in place of the step. For ``g = dL/ds``
+    and ``e = dL/dh``, hard reset: ``e[t] = g[t] s'(u[t]) + (1 - s[t]) (1 - 1/tau) e[t+1]``, ``dL/dx[t] =
+    e[t]/tau``; without ``detach_reset`` the bracket is ``1 - s[t] - h[t] s'(u[t])``.
+
+    Args:
+        current: Input per step, in units of membrane potential. Half precision is integrated in float32.
+        tau: Membrane time constant in steps, >= 1; infinity: no leak (with ``decay_input=False``). A tensor
+            without axes receives its gradient.
+        threshold: Firing threshold, > 0; a membrane that equals it fires.
+        reset: ``hard``: the membrane starts again from 0; ``soft``: the threshold is subtracted.
+        detach_reset: Whether the gradient ignores that the reset depends on the spike.
+        decay_input: Whether the input is divided by ``tau``, too.
+        surrogate: See :func:`snn.functional.surrogate.derivative`.
+        alpha: Sharpness of the surrogate.
+        detach_membrane: Whether the gradient is cut between the steps: ``e[t] = g[t] s'(u[t])``.
+        initial: Membrane at the start, in thresholds, in [0, 1).
+
+    Shape:
+        ``[T, ...]`` to ``[T, ...]`` with values in {0, 1}, in the dtype of ``current``.
+
+    Raises:
+        ValueError: A value out of range, or an unknown name.
+
+    Reference:
+        Fang et al., ICCV 2021, for the trainable time constant; Wu et al., 2018, for the recursion.
+
+    Example:
+        >>> lif(torch.tensor([1.0, 1.5, 2.0, 0.0]))  # a membrane of exactly 1 at the second step
+        tensor([0., 1., 1., 0.])
+    """
+    law = _law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
+    return _LIF.apply(current, _rate(tau), law)
+
+
+def lif_step(
+    current: Tensor,
+    membrane: Tensor | None = None,
+    tau: float | Tensor = 2.0,
+    threshold: float = 1.0,
+    reset: Reset = "hard",
+    detach_reset: bool = True,
+    decay_input: bool = True,
+    surrogate: Surrogate = "sigmoid",
+    alpha: float = 4.0,
+    detach_membrane: bool = False,
+    initial: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """One step of :func:`lif`, by ordinary autograd.
+
+    Args:
+        current: Input of the step.
+        membrane: ``v[t-1]``; None at the first step.
+        tau: As the further arguments: see :func:`lif`.
+
+    Shape:
+        ``[...]`` to spikes ``[...]``, in the dtype of ``current``, and the membrane ``[...]``.
+
+    Raises:
+        ValueError: As :func:`lif`.
+    """
+    law = _law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
+    x = _single(current)
+    v = law.start(x) if membrane is None else membrane
+    h = law.integrate(v.detach() if detach_membrane else v, x, _rate(tau))
+    fired = spike(h - threshold, surrogate, alpha)
+    return fired.to(current.dtype), law.after(h, fired.detach() if detach_reset else fired)
+
+
+class _LIF(torch.autograd.Function):
+    """The recursion and its closed-form backward, in place wherever a step allows it."""
+
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, rate: Tensor | float, law: _Law) -> Tensor:
+        x = _single(current)
+        membranes = torch.empty_like(x)
+        spikes = torch.empty_like(membranes, dtype=current.dtype)
+        for t, h in enumerate(membranes):
+            v = law.start(h) if t == 0 else law.after(membranes[t - 1], spikes[t - 1])
+            if law.decay_input:
+                torch.sub(x[t], v, out=h).mul_(rate).add_(v)
+            else:
+                torch.mul(v, 1 - rate, out=h).add_(x[t])
+            torch.ge(h, law.threshold, out=spikes[t])
+        ctx.save_for_backward(membranes, *([rate] if isinstance(rate, Tensor) else []))
+        ctx.rate, ctx.law = rate, law
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        law: _Law = ctx.law
+        membranes, *given = ctx.saved_tensors
+        rate = given[0] if given else ctx.rate
+        grad_current = torch.empty_like(membranes, dtype=grad.dtype)
+        grad_rate = torch.zeros_like(rate) if ctx.needs_input_grad[1] else None
+        later = None
+        for t in reversed(range(len(membranes))):
+            h = membranes[t]
+            slope = derivative_(h - law.threshold, law.surrogate, law.alpha)
+            outlived = None if later is None else _outlived(law, h, slope)
+            e = slope.mul_(grad[t])
+            if later is not None:
+                e.addcmul_(later.mul_(1 - rate), outlived)
+            if grad_rate is not None:
+                grad_rate += (_by_rate(law, membranes, t, rate) * e).sum()
+            if law.decay_input:
+                torch.mul(e, rate, out=grad_current[t])
+            else:
+                grad_current[t] = e
+            later = None if law.detach_membrane else e
+        return grad_current, grad_rate, None
+
+
+def _outlived(law: _Law, h: Tensor, slope: Tensor) -> Tensor:
+    """``dv[t]/dh[t]``: what of the membrane outlives the reset."""
+    if law.hard:
+        kept = torch.lt(h, law.threshold, out=torch.empty_like(h))
+        return kept if law.detach_reset else kept.addcmul_(h, slope, value=-1)
+    return h.new_ones(()) if law.detach_reset else slope.mul(-law.threshold).add_(1)
+
+
+def _by_rate(law: _Law, membranes: Tensor, t: int, rate: Tensor) -> Tensor:
+    """``dh[t]/drate`` at a given ``v[t-1]``: ``x[t] - v[t-1]``, or ``-v[t-1]`` without decay of the input."""
+    h = membranes[t]
+    if t == 0:
+        v = law.start(h)
+    else:
+        before = membranes[t - 1]
+        v = law.after(before, (before >= law.threshold).to(before.dtype))
+    return (h - v) / rate if law.decay_input else -v
+
+
+def _rate(tau: float | Tensor) -> float | Tensor:
+    if isinstance(tau, Tensor):
+        return tau.reciprocal()
+    if not tau >= 1:
+        raise ValueError(f"tau must be at least 1; got {tau}")
+    return 1 / tau
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def _law(
+    threshold: float,
+    reset: Reset,
+    detach_reset: bool,
+    decay_input: bool,
+    surrogate: Surrogate,
+    alpha: float,
+    detach_membrane: bool,
+    initial: float,
+) -> _Law:
+    for name, value in (("threshold", threshold), ("alpha", alpha)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive; got {value}")
+    if not 0 <= initial < 1:
+        raise ValueError(f"initial must be in [0, 1), in thresholds; got {initial}")
+    if reset not in RESETS:
+        raise ValueError(f"reset must be one of {', '.join(RESETS)}; got {reset!r}")
+    if surrogate not in SURROGATES:
+        raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}; got {surrogate!r}")
+    return _Law(
+        threshold, reset == "hard", detach_reset, decay_input, surrogate, alpha, detach_membrane, initial
+    )

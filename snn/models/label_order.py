@@ -1,0 +1,54 @@
+"""The classes of a head that comes with weights, in the order in which the data set numbers them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+def ordered_head(
+    tensors: Mapping[str, Tensor], output: str, theirs: Sequence[str], ours: Sequence[str], source: str
+) -> dict[str, Tensor]:
+    """The tensors of the layer ``output``, with a row for each class in our order.
+
+    Models that are fine-tuned on the same task number its classes differently (those of MNLI exist in three
+    orders), and a head in the wrong order is worse than none. Names are compared without case and punctuation.
+
+    Args:
+        tensors: What is going to be loaded.
+        output: Name of the layer that has one row per class.
+        theirs: Classes in the order of its rows; empty where nobody says.
+        ours: Classes in the order that is wanted; empty where the data set does not name them.
+        source: The weights, for messages.
+
+    Returns:
+        The tensors of that layer in our order; empty where there is nothing to be changed.
+    """
+    head = {key: value for key, value in tensors.items() if key.rpartition(".")[0] == output}
+    if not head or not theirs or not ours or all(name.isdigit() for name in ours):
+        return {}
+    have, want = [_plain(name) for name in theirs], [_plain(name) for name in ours]
+    if have == want:
+        return {}
+    if sorted(have) != sorted(want) or len(set(have)) < len(have):
+        log.warning(
+            "The head of %s is for the classes %s, those here are %s: it is taken as it is",
+            source,
+            ", ".join(theirs),
+            ", ".join(ours),
+        )
+        return {}
+    log.info("The head of %s has the classes in the order %s: put into ours", source, ", ".join(theirs))
+    rows = [have.index(name) for name in want]
+    return {key: value[rows] for key, value in head.items()}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W|_", "", name).lower()

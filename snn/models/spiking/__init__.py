@@ -1,0 +1,1 @@
+"""Parts that the spiking transformers share; signals are ``[T, B, C, H, W]``, time outermost."""

@@ -1,0 +1,1 @@
+"""SpikingBERT: a text encoder of spikes, trained at its equilibrium."""

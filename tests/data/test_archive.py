@@ -1,0 +1,81 @@
+"""Archives of pictures: what they hold comes out, in the order of the names, and what is wrong is named."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from snn.data.archive import ARCHIVE_ENDINGS, read_archive
+from snn.data.load import load_dataset
+from snn.data.schema import DatasetConfig
+from snn.errors import DataError
+
+
+def picture(value: int, size: int = 8, mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (size, size), value if mode == "L" else (value, 0, 255 - value)).save(file, "PNG")
+    return file.getvalue()
+
+
+def pack(path: Path, files: dict[str, bytes]) -> Path:
+    mode = {".gz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}.get(path.suffix, "w")
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("ending", ARCHIVE_ENDINGS)
+def test_pictures_come_in_the_order_of_their_names(ending: str, tmp_path: Path) -> None:
+    files = {"train/dog/1.png": picture(7), "train/cat/0.png": picture(200, mode="L")}
+    found = read_archive(pack(tmp_path / f"train{ending}", files))
+    assert found["label"] == ["cat", "dog"]
+    assert found["images"].dtype == np.uint8
+    assert found["images"].shape == (2, 8, 8, 3)
+    assert found["images"][:, 0, 0].tolist() == [[200, 200, 200], [7, 0, 248]]
+
+
+def test_a_data_set_of_archives(tmp_path: Path) -> None:
+    """Parts are joined, a missing validation split is cut off, and class names become numbers."""
+    for part in range(2):
+        files = {f"train/{name}/{part}{i}.png": picture(i) for name in ("cat", "dog") for i in range(5)}
+        pack(tmp_path / f"train_{part}.tar.xz", files)
+    pack(tmp_path / "test.tar.xz", {"test/dog/0.png": picture(1)})
+    config = DatasetConfig(
+        name="animals",
+        kind="image",
+        data_dir=str(tmp_path),
+        splits={"train": "train", "test": "test"},
+        label_names=["cat", "dog"],
+    )
+    data = load_dataset(config, seed=0)
+    assert [len(data.splits[split]) for split in ("train", "validation", "test")] == [18, 2, 1]
+    assert data.splits["test"].labels.tolist() == [1]
+    assert data.input_shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"0.png": picture(0)}, "0.png lies in no folder"),
+        ({"cat/0.png": b"nothing"}, r"cat/0.png is no picture that can be read"),
+        ({"cat/0.png": picture(0), "cat/1.png": picture(0, 9)}, r"differ in size \(8 x 8, 9 x 9\)"),
+    ],
+)
+def test_what_cannot_be_read(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        read_archive(pack(tmp_path / "train.tar", files))
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    path = pack(tmp_path / "train.tar.gz", {"cat/0.png": picture(0)})
+    path.write_bytes(path.read_bytes()[:30])
+    with pytest.raises(DataError, match=r"train\.tar\.gz cannot be read"):
+        read_archive(path)

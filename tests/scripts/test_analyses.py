@@ -1,0 +1,146 @@
+"""``evaluate.py analysis=...`` on a run of ``train.py``: what it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from snn.errors import ConfigError, SNNError
+from snn.evaluation.analyses import create_analysis
+from snn.evaluation.jobs import evaluate_checkpoint
+from snn.evaluation.session import Session
+from snn.tracking.files import read_json
+from snn.tracking.tracker import create_trackers
+from tests.scripts.composing import composed
+
+Run = tuple[Path, float]
+SMALL = ["debug=tiny", "device=cpu", "threads=1", "evaluation.ann=false"]
+
+
+def analysed(run: Run, folder: Path, *overrides: str) -> dict:
+    evaluate_checkpoint(composed("evaluate", f"checkpoint={run[0]}", *overrides, *SMALL), folder)
+    return read_json(folder / "summary.json")
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "tables" / f"{name}.csv").open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_what_tokens_leaves(text_run: Run, tmp_path: Path) -> None:
+    summary = analysed(text_run, tmp_path, "analysis=tokens", "analysis.pages=3", "analysis.least_seen=1")
+    found, samples = summary["tokens"], summary["results"]["spiking"]["samples"]
+    assert found["samples"] == samples
+    assert found["causal"] is False
+    rows = table(tmp_path, "token_samples")
+    assert [int(row["number"]) for row in rows] == list(range(samples))
+    right = sum(row["right"] == "True" for row in rows)
+    assert right / samples == pytest.approx(summary["results"]["spiking"]["metrics"]["accuracy"])
+    counts = found["decision_times"]
+    assert sum(sum(part) for part in counts.values()) == samples
+    assert all(row["text"] and row["most_active"] for row in rows)
+    # The layers' rates without the pooler, which has no tokens, are those of all tokens together.
+    tokens = table(tmp_path, "token_rates")
+    assert sum(int(row["occurrences"]) for row in tokens) == sum(p["texts"] for p in found["places"])
+    places = table(tmp_path, "token_rates_by_place")
+    for layer in summary["layers"]:
+        own = [(int(r["texts"]), float(r["rate"])) for r in places if r["layer"] == layer["name"]]
+        if own and "softmax" not in layer["name"]:  # whose neurons are more where a text is longer
+            mean = sum(texts * rate for texts, rate in own) / sum(texts for texts, _ in own)
+            assert mean == pytest.approx(layer["rate"], rel=1e-4), layer["name"]
+    heads = table(tmp_path, "attention_and_spikes")
+    assert len(heads) == len(found["attention"]) >= 2
+    assert all(-1 <= float(row["correlation"]) <= 1 for row in heads if row["correlation"])
+    pages = list((tmp_path / "tokens").glob("sample_*.html"))
+    assert len(pages) == 3
+    assert all(page.with_suffix(".png").is_file() for page in pages)
+    report = (tmp_path / "report.md").read_text()
+    assert "(tokens/index.html)" in report
+    assert (tmp_path / "tokens" / "index.html").is_file()
+    for name in ("spike_rate_by_place", "attention_and_spikes", "decision_times"):
+        assert f"(figures/{name}.png)" in report
+        assert (tmp_path / "figures" / f"{name}.png").is_file()
+
+
+def test_tokens_of_neurons_that_settle(bipolar_run: Run, tmp_path: Path) -> None:
+    """In chunks of time, from which samples leave."""
+    whole = analysed(bipolar_run, tmp_path / "a", "analysis=tokens", "analysis.pages=0")
+    cut = analysed(bipolar_run, tmp_path / "b", "analysis=tokens", "analysis.pages=0", "execution=stepwise")
+    assert whole["tokens"]["causal"] is True
+    for a, b in zip(whole["tokens"]["places"], cut["tokens"]["places"], strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+    assert whole["tokens"]["decision_times"] == cut["tokens"]["decision_times"]
+
+
+@pytest.mark.parametrize("criterion", ["margin", "entropy"])
+def test_what_early_exit_leaves(bipolar_run: Run, tmp_path: Path, criterion: str) -> None:
+    summary = analysed(
+        bipolar_run,
+        tmp_path,
+        "analysis=early_exit",
+        f"analysis.criterion={criterion}",
+        "analysis.tolerance=0.1",
+    )
+    found, spiking = summary["early_exit"], summary["results"]["spiking"]
+    T = spiking["T"]
+    assert found["reported"]["score_at_T"] == pytest.approx(spiking["metrics"]["accuracy"])
+    assert found["reported"]["per_timestep"] == pytest.approx(spiking["per_timestep"]["accuracy"])
+    assert found["validation"]["score"] >= found["validation"]["score_at_T"] - 0.1
+    assert 1 <= found["validation"]["mean_steps"] < T
+    exits = found["reported"]["exits_per_timestep"]
+    assert (sum(exits), len(exits)) == (spiking["samples"], T)
+    mean = sum(n * t for t, n in enumerate(exits, 1)) / sum(exits)
+    assert mean == pytest.approx(found["reported"]["mean_steps"])
+    rows = table(tmp_path, "early_exit")
+    assert len(rows) == len(found["thresholds"])
+    assert rows[-1]["threshold"] == ""  # no early exit
+    assert float(rows[-1]["reported_mean_steps"]) == T
+    assert float(rows[-1]["reported_accuracy"]) == pytest.approx(spiking["metrics"]["accuracy"])
+    report = (tmp_path / "report.md").read_text()
+    assert "## Early exit" in report
+    assert "(figures/early_exit.png)" in report
+    assert "validation (chosen on)" in report
+    assert "*Prefix*: the neurons" not in report
+
+
+def test_early_exit_of_pictures_with_neurons_that_are_not_causal(image_run: Run, tmp_path: Path) -> None:
+    summary = analysed(image_run, tmp_path, "analysis=early_exit")
+    assert summary["early_exit"]["causal"] is False
+    report = (tmp_path / "report.md").read_text()
+    assert "*Prefix*: the neurons are not causal, so a network that really stops" in report
+
+
+@pytest.mark.parametrize(
+    ("run", "overrides", "expected"),
+    [
+        ("image_run", ["analysis=tokens"], "analysis=tokens is about words; dataset=digits is image"),
+        (
+            "text_run",
+            ["analysis=early_exit", "evaluation.split=validation"],
+            "chooses its threshold on the validation split",
+        ),
+    ],
+)
+def test_what_is_refused_before_any_work(
+    request: pytest.FixtureRequest, tmp_path: Path, run: str, overrides: list[str], expected: str
+) -> None:
+    folder = request.getfixturevalue(run)
+    with pytest.raises(ConfigError, match=expected) as error:
+        analysed(folder, tmp_path, *overrides)
+    assert "\n" not in str(error.value)
+    assert "results" not in read_json(tmp_path / "summary.json")
+
+
+def test_early_exit_of_measurements_is_refused(tmp_path: Path) -> None:
+    config = composed("evaluate", "checkpoint=x", "dataset=stsb", "analysis=early_exit")
+    analysis = create_analysis(config.analysis)
+    assert analysis is not None
+    with pytest.raises(ConfigError, match="dataset=stsb has measurements"):
+        analysis.check(Session(config, tmp_path, create_trackers()))
+
+
+def test_wrong_names_are_refused_by_the_config() -> None:
+    with pytest.raises(SNNError, match=r"analysis\.tolerance must be at least 0"):
+        composed("evaluate", "checkpoint=x", "analysis=early_exit", "analysis.tolerance=-1")

@@ -1,0 +1,136 @@
+"""``conversion=training_free``: one word brings quantiser, neuron and stages; what it leaves, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from snn import config as schema
+from snn.config import CorrectionConfig
+from snn.conversion.checkpoint import load_checkpoint
+from snn.conversion.quantize import quantizers
+from snn.conversion.training_free.correct import ORDERS
+from snn.conversion.training_free.reference import REFERENCES
+from snn.conversion.training_free.rules import RULES
+from snn.errors import ConfigError, ConversionError
+from snn.evaluation.jobs import evaluate_checkpoint
+from snn.quantizers.da_qcfs import DAQCFS
+from snn.tracking.files import read_json
+from snn.training.experiment import run
+from tests.scripts.composing import composed
+
+FREE = "conversion=training_free"
+
+
+@pytest.fixture(scope="module")
+def free_run(images: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("free")
+    run(composed("train", *images, FREE, "T=4", "conversion.verify_dtype=float64"), folder)
+    return folder
+
+
+def test_one_word_brings_the_rest() -> None:
+    config = composed("train", FREE)
+    assert (config.quantization.name, config.neuron["name"]) == ("da_qcfs", "para_inf_channelwise")
+    assert {"calibrate", "convert", "evaluate"} <= set(config.training.stages)
+    assert not {"float", "quantized"} & set(config.training.stages)
+    # What is said on the command line wins.
+    config = composed("train", FREE, "neuron=integrate_fire", "training.stages=[calibrate,convert]")
+    assert (config.quantization.name, config.neuron["name"]) == ("da_qcfs", "integrate_fire")
+    assert config.training.stages == ["calibrate", "convert"]
+
+
+def test_every_other_conversion_trains() -> None:
+    assert composed("train").training.stages == list(schema.STAGES)
+
+
+def test_a_run_without_training(free_run: Path) -> None:
+    summary = read_json(free_run / "summary.json")
+    assert set(summary["results"]) == {"float", "calibrated", "spiking"}
+    assert summary["verification"]["exact"]
+    assert summary["verification"]["differing"] == 0
+    assert (
+        summary["results"]["spiking"]["agreement"]["same_prediction"]
+        == summary["results"]["spiking"]["samples"]
+    )
+    floats = load_checkpoint(free_run / "stages" / "float").state_dict()
+    made = load_checkpoint(free_run, spiking=False)
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in floats.items())
+    corrected = [q for q in quantizers(made).values() if isinstance(q, DAQCFS)]
+    assert any(bool((q.shift != 0).any()) for q in corrected)
+    assert all(bool((q.gain != 1).any()) for q in corrected)
+
+
+def test_another_T_sets_everything_anew(free_run: Path, tmp_path: Path) -> None:
+    small = ["debug=tiny", "device=cpu", "threads=1"]
+    evaluate_checkpoint(composed("evaluate", f"checkpoint={free_run}", "T=2", *small), tmp_path)
+    summary = read_json(tmp_path / "summary.json")
+    assert (summary["T"], summary["neuron"]) == (2, "para_inf_channelwise")
+    assert summary["verification"]["differing"] == summary["verification"]["ties"]
+
+
+def test_solved_weights_suit_one_T(images: list[str], tmp_path: Path) -> None:
+    run(composed("train", *images, FREE, "T=4", "conversion.correction.weights=true"), tmp_path / "run")
+    small = [f"checkpoint={tmp_path / 'run'}", "debug=tiny", "device=cpu", "threads=1"]
+    evaluate_checkpoint(composed("evaluate", *small), tmp_path / "same")
+    with pytest.raises(ConversionError, match=r"solved anew for 4 levels .* start from the float network"):
+        evaluate_checkpoint(composed("evaluate", *small, "T=2"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [FREE, "neuron=integrate_fire"],
+        [FREE, "conversion.correction.weights=true"],
+        [FREE, "conversion.correction.rule=leaky", "conversion.correction.order=online"],
+        [FREE, "conversion.correction.rule=null"],
+        [
+            FREE,
+            "quantization=qcfs",
+            "neuron=integrate_fire",
+            "neuron.initial=0",
+            "quantization.init=percentile",
+        ],
+        [FREE, "quantization=qcfs", "neuron=integrate_fire", "conversion.balance=local"],
+    ],
+    ids=lambda overrides: " ".join(o.split(".")[-1] for o in overrides[1:]),
+)
+def test_every_method_runs(overrides: list[str], images: list[str], tmp_path: Path) -> None:
+    accuracy = run(composed("train", *images, *overrides, "T=3"), tmp_path)
+    assert 0 <= accuracy <= 1
+    assert set(read_json(tmp_path / "summary.json")["results"]) == {"float", "calibrated", "spiking"}
+
+
+def test_the_config_names_what_there_is() -> None:
+    assert set(schema.CORRECTION_RULES) == set(RULES)
+    assert schema.CORRECTION_ORDERS == ORDERS
+    assert schema.CORRECTION_REFERENCES == REFERENCES
+    # The file says what the schema says, so that a checkpoint that is evaluated later is corrected likewise.
+    assert composed("train", FREE).conversion.correction == CorrectionConfig()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "conversion.correction.rule=leeky",
+            r"conversion.correction.rule: unknown name 'leeky'; did you mean 'leaky'",
+        ),
+        ("conversion.correction.order=all", r"conversion.correction.order: unknown name 'all'"),
+        ("conversion.correction.reference=gelu", r"conversion.correction.reference: unknown name 'gelu'"),
+        ("conversion.correction.decay=1", r"conversion.correction.decay must be in \[0, 1\); got 1"),
+        ("conversion.correction.rate=0", r"conversion.correction.rate must be positive; got 0"),
+        ("conversion.balance=global", r"conversion.balance: unknown name 'global'"),
+        (
+            "conversion.balance=local",
+            r"conversion.balance needs neuron=integrate_fire; got para_inf_channelwise",
+        ),
+        ("neuron=para_inf", r"neuron=para_inf needs quantization=qcfs; got da_qcfs"),
+        ("execution=stepwise", r"neuron=para_inf_channelwise needs all T steps at once"),
+    ],
+)
+def test_refused_before_any_work(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        composed("train", FREE, override)
