@@ -94,10 +94,13 @@ class Plan:
     def completed(self, model: nn.Module) -> Plan:
         """The same plan with a step for every module of the float ``model``; a checkpoint keeps only some."""
         known: dict[str, list[Step]] = {}
+        present = dict(model.named_modules())
         for step in self.steps:
+            if step.name not in present:
+                raise ConversionError(f"the plan names {step.name}, which the model does not have")
             known.setdefault(step.name, []).append(step)
         steps, counted = [], set()
-        for name, module in model.named_modules():
+        for name, module in present.items():
             own = {id(p): p.numel() for p in module.parameters(recurse=False) if id(p) not in counted}
             counted |= set(own)
             found = known.get(name, [])

@@ -182,8 +182,9 @@ class Energy:
                 else " Norms, softmax and activation functions are left out."
             ),
             f"Quantised ANN: ⌈log2(T+1)⌉ = {self.bits} bits per activation, {FULL_BITS} per weight, no "
-            "zero-skipping, no sign bit. A multiplier shrinks in proportion to the width of each factor (as Horowitz' integer multipliers, 0.2 pJ at "
-            "8 bits and 3.1 pJ at 32), an adder stays whole, and so do operators that spikes do not feed.",
+            "zero-skipping, no sign bit. A multiplier shrinks in proportion to the width of each factor (as Horowitz' "
+            "integer multipliers, 0.2 pJ at 8 bits and 3.1 pJ at 32), an adder stays whole, and so do operators that "
+            "spikes do not feed.",
         ]
         if self.approximate:
             lines.append(

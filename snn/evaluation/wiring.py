@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -95,8 +97,14 @@ class Wiring:
         return _basis(mask.sum(1, dtype=torch.float64), self.lengths)
 
 
+#: Wirings by network, and by the shapes of one sample where they decide.
+_known: WeakKeyDictionary[SpikingNetwork, dict[Any, Wiring]] = WeakKeyDictionary()
+
+
 def wire(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
     """Watch what a network does with one sample, or with texts of several lengths made from it.
+
+    A network is watched once; nothing that training changes plays a part.
 
     Args:
         network: Any; left as it was found.
@@ -105,6 +113,14 @@ def wire(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
     Raises:
         ConversionError: The work does not follow from the length of the text.
     """
+    shapes = None if "attention_mask" in inputs else tuple(v.shape[1:] for v in inputs.values())
+    known = _known.setdefault(network, {})
+    if shapes not in known:
+        known[shapes] = _watch(network, inputs)
+    return known[shapes]
+
+
+def _watch(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
     rows = {k: v[:1] if v.dim() else v for k, v in inputs.items()}
     lengths = LENGTHS if "attention_mask" in inputs else ()
     texts = [_of_length(rows, length) for length in lengths] or [rows]

@@ -63,7 +63,7 @@ def early_exit_curve(found: Mapping[str, Any], *, subtitle: str = "") -> Figure:
             zorder=4,
         )
         axes.annotate(
-            f"chosen on validation:\n{percent(test['score'])} after {test['mean_steps']:.2f} steps",
+            f"chosen on validation:\n{percent(reported['score'])} after {reported['mean_steps']:.2f} steps",
             (reported["mean_steps"], reported["score"]),
             (8, -24),
             textcoords="offset points",

@@ -65,6 +65,12 @@ BERT_RULES = [
     append(r"re:.*\.intermediate_act_fn"),
 ]
 RELU_RULES = [{"type": "ReLU", "do": "replace", "signed": False}]
+T5_RULES = [
+    append(r"re:.*layer_norm"),
+    append(r"re:.*\.[qkvo]"),
+    softmax(r"re:.*\.SelfAttention"),
+    {"match": r"re:.*\.act", "do": "replace", "signed": False},
+]
 TEXTS = ("t5", "gpt2")
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
     "bert": (registered("bert"), [*BERT_RULES, append("bert.pooler.activation")]),
@@ -80,15 +86,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
             append(r"re:.*\.activation"),
         ],
     ),
-    "t5": (
-        t5,
-        [
-            append(r"re:.*layer_norm"),
-            append(r"re:.*\.[qkvo]"),
-            softmax(r"re:.*\.SelfAttention"),
-            {"match": r"re:.*\.act", "do": "replace", "signed": False},
-        ],
-    ),
+    "t5": (t5, T5_RULES),
+    "t5_encoder": (registered("t5_encoder"), T5_RULES),
     "gpt2": (
         gpt2,
         [

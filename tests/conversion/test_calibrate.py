@@ -227,7 +227,7 @@ def test_not_calibrated() -> None:
         (
             {"neuron": "integrate_fire", "order": "late"},
             ConfigError,
-            "neuron.order: integrate_fire takes no such argument; choices: none",
+            "neuron.order: integrate_fire takes no such argument; choices: initial",
         ),
         ({"coding": "sum"}, ConfigError, "neuron=para_inf works under coding mean; got neuron.coding=sum"),
         ({"execution": "stepwise"}, ConfigError, "neuron=para_inf needs all T steps at once"),

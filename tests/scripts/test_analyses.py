@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,17 @@ def test_what_tokens_leaves(text_run: Run, tmp_path: Path) -> None:
 
 
 def test_tokens_of_neurons_that_settle(bipolar_run: Run, tmp_path: Path) -> None:
-    """In chunks of time, from which samples leave."""
-    whole = analysed(bipolar_run, tmp_path / "a", "analysis=tokens", "analysis.pages=0")
-    cut = analysed(bipolar_run, tmp_path / "b", "analysis=tokens", "analysis.pages=0", "execution=stepwise")
-    assert whole["tokens"]["causal"] is True
-    for a, b in zip(whole["tokens"]["places"], cut["tokens"]["places"], strict=True):
-        assert a == pytest.approx(b, rel=1e-3)
-    assert whole["tokens"]["decision_times"] == cut["tokens"]["decision_times"]
+    """Step by step: samples leave on the way. No page is asked for."""
+    options = ("analysis=tokens", "analysis.pages=0", "execution=stepwise")
+    summary = analysed(bipolar_run, tmp_path, *options)
+    found, spiking = summary["tokens"], summary["results"]["spiking"]
+    assert found["causal"] is True
+    assert sum(map(sum, found["decision_times"].values())) == spiking["samples"]
+    assert {path.name for path in (tmp_path / "tokens").iterdir()} == {"index.html"}
+    # After its last decision a sample's prediction is final, so accuracy at t cannot be less than what is decided by t.
+    decided = accumulate(found["decision_times"]["right"])
+    for done, accuracy in zip(decided, spiking["per_timestep"]["accuracy"], strict=True):
+        assert done / spiking["samples"] <= accuracy + 1e-6
 
 
 @pytest.mark.parametrize("criterion", ["margin", "entropy"])

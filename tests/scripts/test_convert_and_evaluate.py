@@ -43,7 +43,7 @@ def test_conversion_to_another_neuron_and_T(text_run: Run, tmp_path: Path) -> No
     assert summary["lineage"]["parents"] == [str(text_run[0])]
     text = (tmp_path / "conversion.md").read_text()
     assert "## Verification" in text
-    assert "9 levels" in text
+    assert "qcfs 9" in text or "qcfs ±9" in text
 
 
 def test_fixed_thresholds_are_kept(image_run: Run, tmp_path: Path) -> None:

@@ -135,10 +135,7 @@ def test_a_full_disk_leaves_the_previous_state(tmp_path: Path) -> None:
     [
         (["training.stages=[quantized]"], "quantized needs calibrate before it"),
         (["training.stages=[float,convert]"], "convert needs a quantised network: put calibrate before it"),
-        (
-            ["training.stages=[calibrate,quantized]", "training.quantized.distill=0.5"],
-            "distill needs the float stage",
-        ),
+        (["training.stages=[spiking]", "training.spiking.epochs=1"], "spiking needs convert before it"),
         (["quantization.coverage=ful"], "no places called 'ful'; did you mean 'full'"),
         (["model.num_classes=3"], "model.num_classes=3, but dataset=digits has 10 classes"),
         (["quantization.rules=[{match:nothing,do:replace}]"], "quantization.rules"),
