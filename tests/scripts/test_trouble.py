@@ -25,6 +25,7 @@ EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
 SHARED = CONF.parents[1] / "shared" / "data"
 #: What the command of an experiment is told besides its name: files of the user's own.
 FILES = {
+    "spikezip_bert_trec": {"dataset.data_dir": SHARED / "trec"},
     "training_free_resnet20_cifar10": {
         "dataset.data_dir": SHARED / "cifar10",
         "model.weights": SHARED / "weights" / "resnet20_cifar10.safetensors",
