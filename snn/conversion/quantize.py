@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,15 +12,20 @@ from torch import Tensor, nn
 
 from snn.conversion.call import call_model, labels_removed
 from snn.conversion.channels import locating_channels
-from snn.conversion.plan import plan
+from snn.conversion.plan import Plan, plan
 from snn.conversion.rules import Rule
-from snn.conversion.surgery import insert
+from snn.conversion.surgery import insert, place
 from snn.errors import ConfigError, ConversionError
 from snn.functional.padding import valid_positions
 from snn.quantizers.base import Quantizer
 from snn.quantizers.registry import INITS
 from snn.quantizers.start import STARTS
 from snn.quantizers.thresholds import estimate_threshold
+
+log = logging.getLogger(__name__)
+
+#: Share of an activation's magnitude that may be negative before an unsigned quantiser is warned of.
+NEGLIGIBLE = 0.01
 
 
 def quantize(
@@ -125,6 +131,7 @@ def calibrate(
                 inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
                 with valid_positions(inputs.get("attention_mask")):
                     call_model(model, inputs)
+            _warn_of_lost_signs(model, found)
             estimates = {}
             for name, quantizer in found.items():
                 try:
@@ -139,3 +146,28 @@ def calibrate(
             quantizer._samples = None
         model.train(training)
     return model
+
+
+def _warn_of_lost_signs(model: nn.Module, found: Mapping[str, Quantizer]) -> None:
+    """Say which unsigned quantisers cut off values below zero, unless they stand for a function that does so itself."""
+    made = getattr(model, "plan", None)
+    replaced = {s.address for s in made.actions if s.do == "replace"} if isinstance(made, Plan) else set()
+    lost = {}
+    for name, quantizer in found.items():
+        if quantizer.signed or name in replaced or not quantizer.samples_kept:
+            continue
+        values = quantizer.take_samples()
+        share = float(values.clamp_max(0).abs().sum() / values.abs().sum().clamp_min(1e-12))
+        if share > NEGLIGIBLE:
+            lost[place(name)] = share
+    if lost:
+        worst = sorted(lost, key=lambda name: -lost[name])
+        listed = ", ".join(f"{name} {lost[name]:.0%}" for name in worst[:3]) + (
+            ", ..." if len(lost) > 3 else ""
+        )
+        log.warning(
+            "%d unsigned quantisers cut off negative values; share of the magnitude lost: %s. Their rules may need "
+            "signed: true",
+            len(lost),
+            listed,
+        )

@@ -158,6 +158,11 @@ class Quantizer(nn.Module, ABC):
     def observing(self) -> bool:
         return self._samples is not None
 
+    @property
+    def samples_kept(self) -> bool:
+        """Whether values were observed, and not their magnitudes alone."""
+        return bool(self._samples) and self._rows_per_batch > 0
+
     def take_samples(self) -> Tensor:
         """What was observed, ``[rows, C, keys]``; padding is left out, and keys is 1 unless :attr:`over_keys`."""
         if not self._samples:

@@ -262,3 +262,20 @@ def test_qcfs_needs_signed_codes_for_signed_signals() -> None:
     network = snn.calibrate(snn.quantize(model, [*RELU_RULES, append("2", signed=False)]), [inputs])
     assert call_model(network, inputs).min() == 0
     assert snn.verify(network, snn.convert(network), [inputs]).passed
+
+
+def test_unsigned_quantisers_of_signed_values_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A ReLU's quantiser may cut what the ReLU cuts; one behind a linear layer may not do so in silence."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    batches = [{"x": torch.randn(32, 4)}]
+    relu = {"match": "1", "do": "replace", "signed": False}
+    with caplog.at_level("WARNING"):
+        snn.calibrate(snn.quantize(network, [relu, {"match": "0", "signed": True}]), batches)
+    assert caplog.records == []
+    with caplog.at_level("WARNING"):
+        snn.calibrate(snn.quantize(network, [relu, {"match": "2", "signed": False}]), batches)
+    (record,) = caplog.records
+    assert "1 unsigned quantisers cut off negative values" in record.getMessage()
+    assert "2 " in record.getMessage()
+    assert "signed: true" in record.getMessage()

@@ -42,7 +42,9 @@ class Law:
         return self.leak if self.weighted else 1.0
 
     def step(self, drive: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step: spikes, and the membrane before the leak."""
+        """One step: spikes, and the membrane before the leak. Without gradients ``membrane`` is overwritten."""
+        if not torch.is_grad_enabled():
+            return self._step_(drive, membrane)
         tau = torch.inf if self.leak == 1 else 1 / (1 - self.leak)
         return lif_step(
             drive,
@@ -54,6 +56,15 @@ class Law:
             surrogate=self.surrogate,
             alpha=self.alpha,
         )
+
+    def _step_(self, drive: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
+        half = drive.dtype in (torch.bfloat16, torch.float16)
+        if membrane is None:
+            charged = drive.to(torch.float32 if half else drive.dtype, copy=True)
+        else:
+            charged = (membrane if self.leak == 1 else membrane.mul_(self.leak)).add_(drive)
+        spikes = (charged >= self.threshold).to(drive.dtype)
+        return spikes, charged.sub_(spikes, alpha=self.threshold)
 
 
 @dataclass(frozen=True)
@@ -102,12 +113,17 @@ class _Neurons:
     def __call__(self, name: str, drive: Tensor) -> Tensor:
         emitted = []
         for current in unfold(drive, drive.shape[0] // self.rows):
-            spikes, self.membranes[name] = self.law.step(current, self.membranes.get(name))
+            spikes, membrane = self.law.step(current, self.membranes.get(name))
+            self.membranes[name] = membrane
             emitted.append(spikes)
-            self.counts[name] = self.counts[name] + spikes if name in self.counts else spikes
+            if name not in self.counts:
+                # Half precision cannot count.
+                self.counts[name] = torch.zeros_like(membrane)
+                self.sums[name] = torch.zeros_like(membrane) if self.law.weighted else self.counts[name]
+            add = torch.Tensor.add if torch.is_grad_enabled() else torch.Tensor.add_
+            self.counts[name] = add(self.counts[name], spikes)
             if self.law.weighted:
-                before = self.sums.get(name)
-                self.sums[name] = spikes if before is None else before * self.law.decay + spikes
+                self.sums[name] = add(self.sums[name] * self.law.decay, spikes)
         return fold(torch.stack(emitted)) if len(emitted) > 1 else emitted[0]
 
     def select(self, left: Tensor) -> None:
