@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from snn.errors import ConversionError
 from snn.functional.padding import current_mask
 from snn.quantizers.processes import mean_over_processes
 
@@ -26,7 +27,15 @@ def sample_rows(
     Shape:
         ``[B, ..., C, ...]`` to ``[rows, C, keys]``; C is 1 unless ``per_channel``, keys is 1 unless
         ``over_keys``.
+
+    Raises:
+        ConversionError: Distributions that are not ``[B, heads, queries, keys]``.
     """
+    if over_keys and x.dim() != 4:
+        raise ConversionError(
+            f"probabilities of shape {tuple(x.shape)}; expected [B, heads, queries, keys]. A rule with do: keep on "
+            "this call leaves them alone"
+        )
     mask = current_mask(x, over_keys)
     values = x.detach().float()
     rows = values.movedim(axis, -1)

@@ -279,3 +279,13 @@ def test_unsigned_quantisers_of_signed_values_are_named(caplog: pytest.LogCaptur
     assert "1 unsigned quantisers cut off negative values" in record.getMessage()
     assert "2 " in record.getMessage()
     assert "signed: true" in record.getMessage()
+
+
+def test_probabilities_without_an_axis_of_heads_are_refused() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(x @ x.mT, -1) @ x
+
+    model = snn.quantize(nn.Sequential(Attention()), [{"match": "0", "call": "softmax", "signed": False}])
+    with pytest.raises(ConversionError, match=r"shape \(2, 3, 3\); expected \[B, heads, queries, keys\]"):
+        snn.calibrate(model, [{"x": torch.randn(2, 3, 4)}])
