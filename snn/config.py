@@ -18,7 +18,9 @@ from snn.models.schema import ModelConfig
 from snn.quantizers.registry import INITS
 from snn.tracking.schema import TrackingConfig
 
-STAGES = ("float", "calibrate", "quantized", "convert", "spiking", "evaluate")
+STAGES = ("float", "calibrate", "quantized", "convert", "spiking", "native", "evaluate")
+#: What a conversion goes through.
+CONVERSION_STAGES = ("float", "calibrate", "quantized", "convert", "spiking", "evaluate")
 #: The three stay light to import; tests hold them to :mod:`snn.conversion.training_free`.
 CORRECTION_RULES = ("spread", "closed_form", "integral", "leaky")
 CORRECTION_ORDERS = ("layerwise", "online")
@@ -116,7 +118,7 @@ class ConversionConfig:
             is not exact.
     """
 
-    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    stages: list[str] = field(default_factory=lambda: list(CONVERSION_STAGES))
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     balance: str | None = None
     thresholds: str = "follow"
@@ -170,7 +172,8 @@ class TrainingConfig:
     """The stages of a run and how training goes.
 
     Attributes:
-        stages: In order, any of ``float``, ``calibrate``, ``quantized``, ``convert``, ``spiking``, ``evaluate``.
+        stages: In order, any of ``float``, ``calibrate``, ``quantized``, ``convert``, ``spiking``, ``native``,
+            ``evaluate``.
         batch_size: Rows per training step on each device.
         eval_batch_size: Rows per evaluation step.
         bucket: Group texts of similar length, which saves padding.
@@ -184,12 +187,15 @@ class TrainingConfig:
         save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null:
             epochs only.
         temperature: Of distillation.
+        time_loss: Of a network that spikes by itself: ``mean``, the loss of its mean output over the steps, or
+            ``tet``, the mean of the losses of all steps.
         float: Training of the float network.
         quantized: Training of the quantised network.
         spiking: Training of the spiking network itself, through time.
+        native: Training of a network that spikes by itself.
     """
 
-    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    stages: list[str] = field(default_factory=lambda: list(CONVERSION_STAGES))
     batch_size: int = 32
     eval_batch_size: int = 64
     bucket: bool = True
@@ -201,9 +207,11 @@ class TrainingConfig:
     log_every: int = 10
     save_every: int | None = 200
     temperature: float = 2.0
+    time_loss: str = "mean"
     float: StageConfig = field(default_factory=StageConfig)
     quantized: StageConfig = field(default_factory=StageConfig)
     spiking: StageConfig = field(default_factory=lambda: StageConfig(epochs=0))
+    native: StageConfig = field(default_factory=StageConfig)
 
 
 @dataclass
@@ -332,7 +340,8 @@ def check(config: Config, script: str) -> None:
     for name in ("batches", "rows", "levels"):
         if getattr(config.quantization, name) is not None:
             _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
-    for stage in ("float", "quantized", "spiking"):
+    _one_of("training.time_loss", config.training.time_loss, ("mean", "tet"))
+    for stage in ("float", "quantized", "spiking", "native"):
         _at_least(f"training.{stage}.epochs", getattr(config.training, stage).epochs, 0)
     if script != "train":
         if config.checkpoint is None:

@@ -217,6 +217,17 @@ def test_every_native_model_takes_T_and_neuron_from_the_root(name: str, neuron: 
     assert {module.name for module in model.modules() if hasattr(module, "step")} == {neuron}
 
 
+def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
+    config = composed("train", "model=spikingbert", "T=5")
+    assert (config.neuron["name"], config.model.args["T"]) == ("own", 5)
+    with pytest.raises(ConfigError, match="neuron=lif does not fit model=spikingbert, which takes neuron=own"):
+        composed("train", "model=spikingbert", "neuron=lif")
+    with pytest.raises(ConfigError, match="neuron=own does not fit model=sdt, which takes neuron=.*lif"):
+        composed("train", "model=sdt", "neuron=own")
+    with pytest.raises(ConfigError, match=r"neuron=own is for .* \(model=spikingbert\); .* got model=bert"):
+        composed("train", "neuron=own")
+
+
 def test_st_bif_brings_lsq() -> None:
     config = composed("train", "neuron=st_bif")
     assert (config.quantization.name, config.quantization.levels) == ("lsq", 16)

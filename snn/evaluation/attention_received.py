@@ -65,9 +65,11 @@ class AttentionReceived(TorchFunctionMode):
     def _read(self, probabilities: Tensor) -> None:
         run = current_run()
         assert run.rows is not None
+        if probabilities.dim() != 4 or probabilities.shape[0] % run.steps:
+            return  # a softmax of something else
         last = unfold(probabilities.detach(), run.steps)[-1]
         mask = current_mask(last, over_keys=True)
-        if mask is None or last.dim() != 4 or last.shape[-1] != last.shape[-2]:
+        if mask is None or last.shape[-1] != last.shape[-2]:
             return
         queries = mask.any(-1).sum(-1)[..., None]
         received = ((last * mask).sum(-2, dtype=torch.float64) / queries).cpu()

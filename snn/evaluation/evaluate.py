@@ -139,7 +139,7 @@ def evaluate(
                     operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
                     operations.update(output.spikes, output.settled, inputs)
             else:
-                logits = call_model(model, inputs)[None]
+                logits = read_out(call_model(model, inputs))
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
             scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
             scores.update(logits, labels)
@@ -157,6 +157,8 @@ def evaluate(
         {**{name: values[-1] for name, values in over_time.items()}, "loss": loss / samples},
         predictions=torch.cat(predictions),
     )
+    if network is None and scores.steps > 1:
+        result.T, result.per_timestep = scores.steps, over_time
     confusion = scores.confusion()
     if confusion is not None:
         result.confusion = confusion.tolist()
@@ -170,6 +172,19 @@ def evaluate(
         if operations is not None:
             result.operations = operations.counts()
     return result
+
+
+def read_out(logits: Tensor) -> Tensor:
+    """What a network without neurons of a conversion says after each step.
+
+    Shape:
+        ``[B, C]`` of a network without time to ``[1, B, C]``; ``[T, B, C]``, the output of each step of a network
+        that spikes by itself, to its mean over the steps so far, ``[T, B, C]``.
+    """
+    if logits.dim() == 2:
+        return logits[None]
+    steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype, device=logits.device)
+    return logits.cumsum(0) / steps[:, None, None]
 
 
 def _wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | None:

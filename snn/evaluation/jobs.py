@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from torch import nn
 
@@ -21,6 +22,7 @@ from snn.evaluation.build import (
     quantized,
 )
 from snn.evaluation.session import Session, open_session
+from snn.models.registry import architecture_of
 
 
 def convert_checkpoint(config: Config, folder: Path) -> float:
@@ -31,6 +33,10 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
     """
     with open_session(config, folder, "convert") as session:
         model = load_parent(session)
+        if _spikes_by_itself(model):
+            raise ConversionError(
+                f"checkpoint={config.checkpoint} spikes by itself: there is nothing to convert"
+            )
         if config.plan:
             print_plan(session, model)
             return 0.0
@@ -56,9 +62,17 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         analysis = create_analysis(config.analysis)
         if analysis is not None:
             analysis.check(session)
-        model, T = _network_for(session, model)
         split = config.evaluation.split
         session.summary["split"] = split
+        if _spikes_by_itself(model):
+            if analysis is not None:
+                raise ConversionError(
+                    f"analysis={config.analysis['name']} is for converted networks; this one spikes by itself"
+                )
+            found = session.measure("spiking", model, split)
+            session.summary["results"] = {"spiking": found.to_dict()}
+            return found.score
+        model, T = _network_for(session, model)
         ann = session.measure("quantized", model, split) if config.evaluation.ann else None
         if ann is not None:
             session.summary["results"] = {"quantized": ann.to_dict()}
@@ -68,6 +82,10 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         if analysis is not None:
             analysis.run(session, network)
         return found.score
+
+
+def _spikes_by_itself(model: nn.Module) -> bool:
+    return architecture_of(cast(Any, model).spec["name"]).native
 
 
 def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from snn.functional.fire import place_spikes
+from snn.functional.fire import SpikeOrder, place_spikes
 from snn.functional.padding import current_mask
 from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run
@@ -68,6 +69,8 @@ class _Layer:
     chunks: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     #: Spikes of every neuron so far, ``[rows, ...]``; dropped once they are summed up.
     fired: Tensor | None = None
+    #: Silent and always-firing neurons, where they are known already.
+    idle: tuple[Tensor, Tensor] | None = None
     #: Silent and always-firing neurons, spikes and neurons by token.
     summed: tuple[Tensor, Tensor, Tensor | None, Tensor | None] | None = None
 
@@ -102,24 +105,25 @@ class SpikeRecorder:
         sample = event.counts[-1]
         mask = current_mask(sample, neuron.over_keys)
         count = _differences if neuron.causal else _from_final_counts
-        positive, negative, selected, fired = count(run, event, mask, selections)
+        chunk = count(run, event, mask, selections)
         layer = self._layers.get(name)
         if layer is None:
             layer = self._layers[name] = _Layer(mask, _neurons(run, sample, mask))
         samples = len(layer.neurons)
-        if (
-            run.rows is not None and samples > run.rows.numel()
-        ):  # nothing is computed of some samples any more
-            parts = (_among_all(x, run, samples) for x in (positive, negative, selected))
-            positive, negative, selected = parts
-        layer.chunks.append((positive, negative, selected))
+        spikes = chunk.positive, chunk.negative, chunk.selected
+        if run.rows is not None and samples > run.rows.numel():
+            # Nothing is computed any more of samples that have settled.
+            positive, negative, selected = (_among_all(x, run, samples) for x in spikes)
+            spikes = positive, negative, selected
+        layer.chunks.append(spikes)
+        layer.idle = chunk.idle
         if layer.fired is None:
-            layer.fired = fired
-        elif len(fired) == len(layer.fired):
-            layer.fired += fired
+            layer.fired = chunk.fired
+        elif len(chunk.fired) == len(layer.fired):
+            layer.fired += chunk.fired
         else:
             whole = layer.fired.unflatten(0, (samples, -1))
-            whole[run.rows] += run.by_sample(fired)
+            whole[run.rows] += run.by_sample(chunk.fired)
         if run.times.stop > run.T:
             self._sum_up(layer)
 
@@ -141,9 +145,12 @@ class SpikeRecorder:
         fired, mask = layer.fired, layer.mask
         assert fired is not None
         assert self._run is not None
-        # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
-        silent = layer.neurons - _total(fired.clamp(max=1), mask, len(layer.neurons))
-        always = _total((fired - (self._run.T - 1)).clamp_(min=0), mask, len(layer.neurons))
+        if layer.idle is None:
+            # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
+            silent = layer.neurons - _total(fired.clamp(max=1), mask, len(layer.neurons))
+            always = _total((fired - (self._run.T - 1)).clamp_(min=0), mask, len(layer.neurons))
+        else:
+            silent, always = layer.idle
         tokens = there = None
         if mask is not None:
             tokens = _by_token(fired, mask).double()
@@ -181,10 +188,26 @@ def _among_all(spikes: Tensor, run: Run, samples: int) -> Tensor:
     return whole
 
 
-Counted = tuple[Tensor, Tensor, Tensor, Tensor]
+@dataclass(frozen=True)
+class _Chunk:
+    """What one layer did in one chunk of time.
+
+    Args:
+        positive: Positive spikes, ``[t, B]``.
+        negative: Negative spikes, likewise.
+        selected: Selected ones of either sign, ``[selections, t, B]``.
+        fired: Spikes of every neuron, like a count.
+        idle: Silent and always-firing neurons of the whole run, ``[B]`` each, where they are known already.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    selected: Tensor
+    fired: Tensor
+    idle: tuple[Tensor, Tensor] | None = None
 
 
-def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> Counted:
+def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> _Chunk:
     """Positive, negative and selected spikes of each step, and the spikes of every neuron."""
     samples = len(run.by_sample(event.previous))
     positive, negative, previous = [], [], event.previous
@@ -205,12 +228,8 @@ def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequen
         previous = counts
     stacked = [torch.stack(chosen) for chosen in selected]
     none = positive[0].new_zeros(0, len(positive), samples)
-    return (
-        torch.stack(positive),
-        torch.stack(negative),
-        torch.stack(stacked) if stacked else none,
-        fired,
-    )
+    found = torch.stack(stacked) if stacked else none
+    return _Chunk(torch.stack(positive), torch.stack(negative), found, fired)
 
 
 def _taken(run: Run, values: Tensor, mask: Tensor | None, selection: Selection) -> Tensor:
@@ -224,20 +243,26 @@ def _taken(run: Run, values: Tensor, mask: Tensor | None, selection: Selection) 
 
 def _from_final_counts(
     run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]
-) -> Counted:
+) -> _Chunk:
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
     count = event.counts[-1]
-    codes = torch.arange(-run.T, run.T + 1, dtype=torch.float64, device=count.device)
-    spikes = place_spikes(codes, range(run.T + 1), run.T, event.neuron.order).diff(dim=0)  # type: ignore[arg-type]
-
-    def over_time(one: Selection) -> tuple[Tensor, Tensor]:
-        histogram = _histogram(_taken(run, count, mask, one), run.T, one.weights)
-        return spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
-
-    positive, negative = over_time(Selection())
-    chosen = [torch.add(*over_time(one)) for one in selections]
+    spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)  # type: ignore[arg-type]
+    histogram = _histogram(_taken(run, count, mask, Selection()), run.T, None)
+    positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
+    chosen = [
+        spikes.abs() @ _histogram(_taken(run, count, mask, one), run.T, one.weights).T for one in selections
+    ]
     selected = torch.stack(chosen) if chosen else positive.new_zeros(0, *positive.shape)
-    return positive, negative, selected, count.abs()
+    padding = histogram.sum(1) - _neurons(run, count, mask)
+    idle = histogram[:, run.T] - padding, histogram[:, 0] + histogram[:, -1]
+    return _Chunk(positive, negative, selected, count.abs(), idle)
+
+
+@functools.cache
+def _spikes_of_counts(T: int, order: SpikeOrder) -> Tensor:
+    """Spikes at each step for each final count from -T to T, ``[T, 2T+1]``."""
+    codes = torch.arange(-T, T + 1, dtype=torch.float64)
+    return place_spikes(codes, range(T + 1), T, order).diff(dim=0)
 
 
 def _histogram(counts: Tensor, T: int, weights: Tensor | None) -> Tensor:

@@ -27,6 +27,7 @@ from snn.evaluation.build import (
     starts_in_training,
 )
 from snn.evaluation.session import Session, open_session
+from snn.models.registry import architecture_of
 from snn.training.loop import Trainer
 from snn.training.resume import read_progress
 from snn.training.through_time import ThroughTime
@@ -34,7 +35,7 @@ from snn.training.through_time import ThroughTime
 log = logging.getLogger(__name__)
 
 #: Names of the networks that stages leave, in the order in which they come about.
-NETWORKS = ("float", "calibrated", "quantized")
+NETWORKS = ("float", "calibrated", "quantized", "native")
 
 
 def run(config: Config, folder: Path) -> float:
@@ -250,6 +251,19 @@ def train_spiking(experiment: Experiment) -> None:
     experiment.keep_result()
 
 
+def train_native(experiment: Experiment) -> None:
+    """Train a network that spikes by itself."""
+    model = experiment.start()
+    if not architecture_of(experiment.config.model.name).native:
+        raise ConfigError(
+            f"training.stages: native is for networks that spike by themselves; model={experiment.config.model.name} "
+            "is converted (conversion=direct)"
+        )
+    if not experiment.done("native"):
+        experiment.train("native", model)
+    shutil.copytree(experiment.folder("native"), experiment.session.folder / "checkpoint", dirs_exist_ok=True)
+
+
 def evaluate_networks(experiment: Experiment) -> None:
     """Measure every network of the run on the test split, which nothing has seen before."""
     session = experiment.session
@@ -259,7 +273,7 @@ def evaluate_networks(experiment: Experiment) -> None:
     measured = None
     for name in experiment.present():
         measured = session.measure(name, experiment.load(name), split)
-        results[name] = measured.to_dict()
+        results["spiking" if name == "native" else name] = measured.to_dict()
     if experiment.converted is not None:  # the spiking network has left its quantised twin behind
         results["converted"] = session.measure("converted", experiment.converted, split).to_dict()
         measured = None
@@ -274,6 +288,7 @@ STAGES: dict[str, Callable[[Experiment], None]] = {
     "quantized": train_quantized,
     "convert": convert_network,
     "spiking": train_spiking,
+    "native": train_native,
     "evaluate": evaluate_networks,
 }
 

@@ -25,7 +25,7 @@ from snn.functional.padding import valid_positions
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
-from snn.training.losses import classification_loss, distillation_loss, regression_loss
+from snn.training.losses import classification_loss, distillation_loss, loss_over_time, regression_loss
 from snn.training.optimizer import build_optimizer
 from snn.training.resume import load_state, read_progress, save_state
 
@@ -186,7 +186,12 @@ class Trainer:
                 with torch.no_grad():
                     target = call_model(self.teacher, inputs)
         labels = batch["labels"]
-        if labels.is_floating_point():
+        if logits.dim() == 3:  # the outputs of all steps of a network that spikes by itself
+            settings = self.config.training
+            loss = loss_over_time(logits, labels, settings.time_loss, settings.label_smoothing)
+            logits = logits.mean(0)
+            target = target.mean(0) if target is not None and target.dim() == 3 else target
+        elif labels.is_floating_point():
             loss = regression_loss(logits, labels)
         else:
             loss = classification_loss(logits, labels, self.config.training.label_smoothing)

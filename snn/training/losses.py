@@ -11,6 +11,27 @@ def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float =
     return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 
+def loss_over_time(logits: Tensor, labels: Tensor, kind: str, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of a network that spikes by itself.
+
+    Args:
+        logits: Output of each step.
+        labels: Classes.
+        kind: ``mean``: of the mean output over the steps; ``tet``: mean of the losses of all steps, so that each
+            of them is right by itself.
+        label_smoothing: In [0, 1).
+
+    Shape:
+        ``[T, B, C]`` and ``[B]``.
+
+    Reference:
+        Deng et al., ICLR 2022 (TET), without its second term.
+    """
+    if kind == "tet":
+        return classification_loss(logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing)
+    return classification_loss(logits.float().mean(0), labels, label_smoothing)
+
+
 def regression_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean squared error, in float32 whatever the precision of the network.
 

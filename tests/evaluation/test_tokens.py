@@ -20,9 +20,9 @@ from snn.evaluation.token_spikes import TokenSpikes, block_of
 from snn.evaluation.token_statistics import AttentionCorrelation, TokenRates
 from snn.evaluation.tokens import Found, TokenAnalysis, look_at_batch
 from snn.evaluation.words import WordJoiner
-from snn.models.registry import create_model
+from snn.models.registry import architecture_of, create_model
 from snn.tracking.sentences import Sentence
-from tests.models.small import SMALL
+from tests.models.small import SMALL, batch
 
 PROJECTIONS = [
     {"match": r"re:.*embeddings\.LayerNorm", "do": "append", "signed": True},
@@ -124,6 +124,33 @@ def test_attention_is_that_of_the_quantised_network_over_valid_queries() -> None
             assert found[row].sum(1) == pytest.approx(1.0)
 
 
+FAMILIES = [
+    name for name in SMALL if architecture_of(name).input_kind == "text" and not architecture_of(name).native
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_shows_its_attention(name: str) -> None:
+    model = create_model(name, weights=None, num_classes=3, **SMALL[name]).eval()
+    inputs = batch(model)
+    made = quantize(model, [{"type": "Linear", "do": "append", "signed": True}], name="qcfs", levels=4).eval()
+    network = convert(calibrate(made, [inputs]), "para_inf", 4)
+    _, spikes, received = look(network, **inputs)
+    assert len(received) == SMALL[name]["num_hidden_layers"]
+    mask = inputs["attention_mask"].bool()
+    for layer, attention in received.items():
+        assert attention.shape == (3, SMALL[name]["num_attention_heads"], mask.shape[1]), layer
+        assert attention.sum(2).flatten().tolist() == pytest.approx(
+            [1.0] * attention[..., 0].numel(), abs=1e-5
+        )
+    correlation = AttentionCorrelation()
+    correlation.update(received, spikes, mask, mask)
+    heads = correlation.heads()
+    assert len(heads) == len(received) * SMALL[name]["num_attention_heads"]
+    assert len({block_of(head.layer) for head in heads}) == len(received)
+    assert all(head.correlation is not None for head in heads)
+
+
 def test_watching_leaves_nothing_behind(network: SpikingNetwork) -> None:
     def hooks() -> list[int]:
         return [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in network.modules()]
@@ -212,13 +239,24 @@ def test_the_correlation_is_pearsons_within_texts(network: SpikingNetwork) -> No
             assert found == pytest.approx(np.corrcoef(x, y)[0, 1])
 
 
-def test_what_does_not_vary_correlates_with_nothing() -> None:
-    class Constant(TokenSpikes):
-        def __init__(self) -> None:
-            self.T = 2
-            self.spikes = {"a.0.x": torch.full((2, 1, 3), 0.1, dtype=torch.float64)}
-            self.neurons = {"a.0.x": torch.full((1, 3), 7.0, dtype=torch.float64)}
+class Constant(TokenSpikes):
+    """As if every neuron had fired alike, in one text of three tokens."""
 
+    def __init__(self) -> None:
+        self.T = 2
+        self.spikes = {"a.0.x": torch.full((2, 1, 3), 0.7, dtype=torch.float64)}
+        self.neurons = {"a.0.x": torch.full((1, 3), 7.0, dtype=torch.float64)}
+
+
+def test_places_are_counted_from_the_first_real_token() -> None:
+    rates = TokenRates(vocabulary=9, longest=3)
+    rates.update(Constant(), torch.tensor([[0, 5, 6]]), torch.tensor([[False, True, True]]))
+    expected = [{"place": i, "texts": 1, "rate": pytest.approx(0.1)} for i in range(2)]
+    assert rates.places() == expected
+    assert list(rates.token_rows()) == [[t, 1, pytest.approx(0.1), pytest.approx(0.1)] for t in (5, 6)]
+
+
+def test_what_does_not_vary_correlates_with_nothing() -> None:
     correlation = AttentionCorrelation()
     everything = torch.ones(1, 3, dtype=torch.bool)
     correlation.update({"a.0": torch.rand(1, 1, 3).double()}, Constant(), everything, everything)

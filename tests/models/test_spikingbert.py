@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import snn
 from snn.errors import ConfigError
 from snn.functional.rates import clamped_rate, rate_weight
 from snn.models import create_model
@@ -214,18 +216,18 @@ class LiveBytes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "settings_",
+    "args",
     [{}, {"leak": 0.9, "rate": "weighted"}, {"feedback": True}, {"chunk": 4}, {"gradient": "bptt"}],
 )
-def test_memory_is_flat_in_T_unless_the_gradient_runs_through_time(settings_: dict) -> None:
+def test_memory_is_flat_in_T_unless_the_gradient_runs_through_time(args: dict) -> None:
     def most(T: int) -> int:
-        model = network(T=T, **settings_)
+        model = network(T=T, **args)
         inputs = batch(model)
         with LiveBytes() as watched:
             model(**inputs).logits.sum().backward()
         return watched.most
 
-    if settings_.get("gradient") == "bptt":
+    if args.get("gradient") == "bptt":
         assert most(8) > 2 * most(2)
     else:
         assert most(125) <= 1.1 * most(8)
@@ -277,6 +279,13 @@ def test_published_sizes_have_the_published_number_of_parameters(layers: int, co
     assert sum(p.numel() for p in model.parameters()) == count + 768 * 2 + 2
     assert sum(p.numel() for p in model.embeddings.parameters()) == 23_837_184
     assert {sum(p.numel() for p in layer.parameters()) for layer in model.layers} == {7_087_872}
+
+
+def test_a_checkpoint_holds_it(tmp_path: Path) -> None:
+    model = network(feedback=True, leak=0.9, rate="weighted")
+    snn.save(model, tmp_path)
+    inputs = batch(model)
+    assert torch.equal(run(snn.load(tmp_path), inputs).logits, run(model, inputs).logits)
 
 
 def test_weights_are_drawn_as_published() -> None:

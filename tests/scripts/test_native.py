@@ -1,0 +1,62 @@
+"""Networks that spike by themselves: trained, measured after each step, kept, measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import snn
+from snn.errors import ConfigError, ConversionError
+from snn.evaluation.jobs import convert_checkpoint, evaluate_checkpoint
+from snn.tracking.files import read_json
+from snn.training.losses import classification_loss, loss_over_time
+from tests.scripts.composing import composed
+from tests.scripts.conftest import Train
+
+SPIKFORMER = [
+    "model=spikformer",
+    "model.args.embed_dim=16",
+    "model.args.depth=1",
+    "model.args.num_heads=2",
+    "dataset=digits",
+    "dataset.image_size=8",
+    "debug=tiny",
+    "device=cpu",
+    "threads=1",
+    "T=3",
+]
+
+
+@pytest.mark.parametrize("loss", ["mean", "tet"])
+def test_a_spikformer_is_trained_and_measured_again(train: Train, tmp_path: Path, loss: str) -> None:
+    folder, accuracy = train(*SPIKFORMER, f"training.time_loss={loss}")
+    results = read_json(folder / "summary.json")["results"]
+    assert list(results) == ["spiking"]
+    assert results["spiking"]["T"] == 3
+    assert results["spiking"]["per_timestep"]["accuracy"][-1] == accuracy
+    assert len(results["spiking"]["per_timestep"]["accuracy"]) == 3
+    assert (folder / "figures" / "accuracy_over_time.png").exists()
+    assert snn.load(folder).T == 3
+    again = evaluate_checkpoint(
+        composed("evaluate", f"checkpoint={folder}", "device=cpu"), tmp_path / "again"
+    )
+    assert again == accuracy
+    with pytest.raises(ConversionError, match="spikes by itself: there is nothing to convert"):
+        convert_checkpoint(composed("convert", f"checkpoint={folder}", "neuron=st_bif"), tmp_path / "no")
+
+
+def test_a_converted_model_has_no_native_stage(train: Train, images: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"native is for networks that spike by themselves; model=resnet20"):
+        train(*images, "training.stages=[native]")
+
+
+def test_losses_over_time() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 5, 3), torch.tensor([0, 1, 2, 1, 0])
+    each = torch.stack([classification_loss(step, labels) for step in logits])
+    torch.testing.assert_close(loss_over_time(logits, labels, "tet"), each.mean())
+    torch.testing.assert_close(
+        loss_over_time(logits, labels, "mean"), classification_loss(logits.mean(0), labels)
+    )
