@@ -222,7 +222,7 @@ def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
     assert (config.neuron["name"], config.model.args["T"]) == ("own", 5)
     with pytest.raises(ConfigError, match="neuron=lif does not fit model=spikingbert, which takes neuron=own"):
         composed("train", "model=spikingbert", "neuron=lif")
-    with pytest.raises(ConfigError, match="neuron=own does not fit model=sdt, which takes neuron=.*lif"):
+    with pytest.raises(ConfigError, match=r"neuron=own does not fit model=sdt, which takes neuron=.*lif"):
         composed("train", "model=sdt", "neuron=own")
     with pytest.raises(ConfigError, match=r"neuron=own is for .* \(model=spikingbert\); .* got model=bert"):
         composed("train", "neuron=own")

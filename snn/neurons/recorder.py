@@ -210,26 +210,31 @@ class _Chunk:
 def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> _Chunk:
     """Positive, negative and selected spikes of each step, and the spikes of every neuron."""
     samples = len(run.by_sample(event.previous))
-    positive, negative, previous = [], [], event.previous
+    whole = mask is not None and mask.shape[-1] > 1
+    nets, totals, previous = [], [], event.previous
     selected: list[list[Tensor]] = [[] for _ in selections]
-    fired = torch.zeros_like(event.counts[-1])
-    for counts in event.counts:
-        spikes = counts - previous
-        net = _total(spikes, mask, samples)
+    fired, spikes = torch.zeros_like(event.counts[-1]), torch.empty_like(event.counts[-1])
+    rows = spikes.view(samples, -1) if mask is None else spikes
+    for counts in event.counts:  # in place and row by row, because every pass over a layer counts
+        torch.sub(counts, previous, out=spikes)
+        if whole:
+            spikes *= mask
+        nets.append(rows.sum(-1))
         fired += spikes.abs_()
-        total = _total(spikes, mask, samples)
-        positive.append((total + net) / 2)
-        negative.append((total - net) / 2)
+        totals.append(rows.sum(-1))
         for one, chosen in zip(selections, selected):
             values = _taken(run, spikes, mask, one)
             chosen.append(
                 (values.sum(1) if one.weights is None else values @ one.weights.to(values)).double()
             )
         previous = counts
+    net, total = torch.stack(nets), torch.stack(totals)
+    if mask is not None:
+        real = mask.any(-1)
+        net, total = ((x * real).flatten(2).sum(2) for x in (net, total))
     stacked = [torch.stack(chosen) for chosen in selected]
-    none = positive[0].new_zeros(0, len(positive), samples)
-    found = torch.stack(stacked) if stacked else none
-    return _Chunk(torch.stack(positive), torch.stack(negative), found, fired)
+    found = torch.stack(stacked) if stacked else total.new_zeros(0, *total.shape)
+    return _Chunk((total + net).double() / 2, (total - net).double() / 2, found.double(), fired)
 
 
 def _taken(run: Run, values: Tensor, mask: Tensor | None, selection: Selection) -> Tensor:
@@ -246,7 +251,7 @@ def _from_final_counts(
 ) -> _Chunk:
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
     count = event.counts[-1]
-    spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)  # type: ignore[arg-type]
+    spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)
     histogram = _histogram(_taken(run, count, mask, Selection()), run.T, None)
     positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
     chosen = [

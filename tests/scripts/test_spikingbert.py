@@ -1,0 +1,42 @@
+"""SpikingBERT by the common commands: trained, measured, kept, measured again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import snn
+from snn.evaluation.jobs import evaluate_checkpoint
+from snn.tracking.files import read_json
+from tests.scripts.composing import composed
+from tests.scripts.conftest import Train
+
+SMALL = [
+    "model=spikingbert",
+    "model.args.hidden_size=16",
+    "model.args.num_hidden_layers=2",
+    "model.args.num_attention_heads=2",
+    "model.args.intermediate_size=24",
+    "dataset=synthetic_text",
+    "optimizer=bert_adam",
+    "debug=tiny",
+    "device=cpu",
+    "threads=1",
+    "T=3",
+]
+
+
+@pytest.mark.parametrize(
+    "gradient", [[], ["model.args.gradient=implicit", "model.args.feedback=true"]], ids=["replace", "implicit"]
+)
+def test_it_is_trained_and_measured_again(train: Train, tmp_path: Path, gradient: list[str]) -> None:
+    folder, accuracy = train(*SMALL, *gradient)
+    results = read_json(folder / "summary.json")["results"]
+    assert results["spiking"]["metrics"]["accuracy"] == accuracy
+    model = snn.load(folder)
+    assert (model.T, model.feedback is not None) == (3, bool(gradient))
+    again = evaluate_checkpoint(
+        composed("evaluate", f"checkpoint={folder}", "device=cpu"), tmp_path / "again"
+    )
+    assert again == accuracy
