@@ -382,7 +382,8 @@ def _native(config: Config) -> bool:
         from snn.neurons.native import neuron_factory
 
         if takes_neuron(model) == (neuron == OWN_NEURON):
-            fitting = ", ".join(NATIVE_NEURONS.names()) if neuron == OWN_NEURON else f"{OWN_NEURON} and model.args"
+            native = ", ".join(NATIVE_NEURONS.names())
+            fitting = native if neuron == OWN_NEURON else f"{OWN_NEURON} and model.args"
             raise ConfigError(f"neuron={neuron} does not fit model={model}, which takes neuron={fitting}")
         if neuron != OWN_NEURON:
             neuron_factory(config.neuron)

@@ -220,7 +220,7 @@ def test_every_native_model_takes_T_and_neuron_from_the_root(name: str, neuron: 
 def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
     config = composed("train", "model=spikingbert", "T=5")
     assert (config.neuron["name"], config.model.args["T"]) == ("own", 5)
-    with pytest.raises(ConfigError, match="neuron=lif does not fit model=spikingbert, which takes neuron=own"):
+    with pytest.raises(ConfigError, match=r"neuron=lif does not fit model=spikingbert.* takes neuron=own"):
         composed("train", "model=spikingbert", "neuron=lif")
     with pytest.raises(ConfigError, match=r"neuron=own does not fit model=sdt, which takes neuron=.*lif"):
         composed("train", "model=sdt", "neuron=own")

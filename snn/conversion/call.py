@@ -17,15 +17,19 @@ def labels_removed(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def call_model(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
-    """Logits of ``model``; a single input that the forward does not know by name is passed by position.
+    """Logits of ``model``; see :func:`call`.
 
     Raises:
         ConversionError: The model returns neither a tensor nor something with logits.
     """
+    return read_logits(call(model, inputs))
+
+
+def call(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """What ``model`` returns; a single input that the forward does not know by name is passed by position."""
     known = inspect.signature(model.forward).parameters
     by_name = any(p.kind is p.VAR_KEYWORD for p in known.values()) or all(k in known for k in inputs)
-    output = model(**inputs) if by_name else model(*inputs.values())
-    return read_logits(output)
+    return model(**inputs) if by_name else model(*inputs.values())
 
 
 def read_logits(output: Any) -> Tensor:

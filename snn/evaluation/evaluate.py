@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn.conversion.call import call_model, labels_removed
+from snn.conversion.call import call, labels_removed, read_logits
 from snn.conversion.network import SpikingNetwork
 from snn.errors import ConversionError, DataError
 from snn.evaluation.metrics import SpikeRates
@@ -139,7 +139,7 @@ def evaluate(
                     operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
                     operations.update(output.spikes, output.settled, inputs)
             else:
-                logits = read_out(call_model(model, inputs))
+                logits = read_out(call(model, inputs))
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
             scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
             scores.update(logits, labels)
@@ -174,13 +174,18 @@ def evaluate(
     return result
 
 
-def read_out(logits: Tensor) -> Tensor:
+def read_out(output: Any) -> Tensor:
     """What a network without neurons of a conversion says after each step.
 
     Shape:
         ``[B, C]`` of a network without time to ``[1, B, C]``; ``[T, B, C]``, the output of each step of a network
-        that spikes by itself, to its mean over the steps so far, ``[T, B, C]``.
+        that spikes by itself, to its mean over the steps so far, ``[T, B, C]``; ``.logits_over_time`` ``[T, B, C]`` of
+        one that says so itself as it is.
     """
+    over_time = getattr(output, "logits_over_time", None)
+    if over_time is not None:
+        return over_time
+    logits = read_logits(output)
     if logits.dim() == 2:
         return logits[None]
     steps = torch.arange(1, len(logits) + 1, dtype=logits.dtype, device=logits.device)

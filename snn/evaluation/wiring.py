@@ -158,16 +158,29 @@ def _wire(selections: dict[str, list[Selection]], same: Sequence[FanOut], texts:
     means = tuple(float(f.macs.mean()) for f in same)
     if all(bool((f.macs == f.macs[0]).all()) for f in same):
         return Wire(first.layer, first.factor, 0, means, exact)
-    if not texts:
-        unit = int(np.gcd.reduce(first.macs.long().numpy()))
-        selection = Selection(weights=(first.macs / unit).float())
-        place = _place(selections.setdefault(first.layer, []), selection)
-        return Wire(first.layer, first.factor, place, (float(unit),), exact)
+    # A layer of tokens may be used alike at each of them: one row tells all.
+    rows = [_alike(f) for f in same] if texts else [first.macs]
+    known = [row for row in rows if row is not None]
+    if len(known) == len(rows):
+        units = [int(np.gcd.reduce(row.long().numpy())) for row in known]
+        weights = [row / unit for row, unit in zip(known, units)]
+        if all(torch.equal(one, weights[0]) for one in weights):
+            selection = Selection(weights=weights[0].float())
+            place = _place(selections.setdefault(first.layer, []), selection)
+            return Wire(first.layer, first.factor, place, tuple(map(float, units)), exact)
     tokens = [_one_token(f) for f in same]
     if tokens[0] is None or any(token != tokens[0] for token in tokens):
         return Wire(first.layer, first.factor, 0, means, exact=False)
     place = _place(selections.setdefault(first.layer, []), Selection(token=tokens[0]))
     return Wire(first.layer, first.factor, place, tuple(float(f.macs.max()) for f in same), exact)
+
+
+def _alike(fan_out: FanOut) -> Tensor | None:
+    """What the neurons of each token do, if those of all tokens do the same, ``[D]``."""
+    if len(fan_out.shape) != 3:
+        return None
+    by_token = fan_out.macs.reshape(fan_out.shape[1:])
+    return by_token[0] if bool((by_token == by_token[0]).all()) else None
 
 
 def _one_token(fan_out: FanOut) -> int | None:

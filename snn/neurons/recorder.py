@@ -21,11 +21,18 @@ class Selection:
 
     Args:
         token: Position of the one token whose neurons count; ``None``: all.
-        weights: Weight of each neuron of a sample, in the order of the layer's output, ``[n]``; ``None``: 1.
+        weights: Weight of each neuron of a sample, in the order of the layer's output, ``[n]``, or of each on the
+            last axis, all tokens alike; ``None``: 1.
     """
 
     token: int | None = None
     weights: Tensor | None = None
+
+    def weight_of(self, values: Tensor) -> Tensor | None:
+        """The weights, one for each of ``values``, ``[B, n]``."""
+        if self.weights is None:
+            return None
+        return self.weights.to(values).repeat(values.shape[1] // len(self.weights))
 
 
 @dataclass
@@ -210,23 +217,21 @@ class _Chunk:
 def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> _Chunk:
     """Positive, negative and selected spikes of each step, and the spikes of every neuron."""
     samples = len(run.by_sample(event.previous))
-    whole = mask is not None and mask.shape[-1] > 1
     nets, totals, previous = [], [], event.previous
     selected: list[list[Tensor]] = [[] for _ in selections]
     fired, spikes = torch.zeros_like(event.counts[-1]), torch.empty_like(event.counts[-1])
     rows = spikes.view(samples, -1) if mask is None else spikes
     for counts in event.counts:  # in place and row by row, because every pass over a layer counts
         torch.sub(counts, previous, out=spikes)
-        if whole:
+        if mask is not None and mask.shape[-1] > 1:
             spikes *= mask
         nets.append(rows.sum(-1))
         fired += spikes.abs_()
         totals.append(rows.sum(-1))
         for one, chosen in zip(selections, selected):
             values = _taken(run, spikes, mask, one)
-            chosen.append(
-                (values.sum(1) if one.weights is None else values @ one.weights.to(values)).double()
-            )
+            weights = one.weight_of(values)
+            chosen.append((values.sum(1) if weights is None else values @ weights).double())
         previous = counts
     net, total = torch.stack(nets), torch.stack(totals)
     if mask is not None:
@@ -252,11 +257,10 @@ def _from_final_counts(
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
     count = event.counts[-1]
     spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)
-    histogram = _histogram(_taken(run, count, mask, Selection()), run.T, None)
+    histogram = _histogram(_taken(run, count, mask, Selection()), run.T)
     positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
-    chosen = [
-        spikes.abs() @ _histogram(_taken(run, count, mask, one), run.T, one.weights).T for one in selections
-    ]
+    parts = [(_taken(run, count, mask, one), one) for one in selections]
+    chosen = [spikes.abs() @ _histogram(x, run.T, one.weight_of(x)).T for x, one in parts]
     selected = torch.stack(chosen) if chosen else positive.new_zeros(0, *positive.shape)
     padding = histogram.sum(1) - _neurons(run, count, mask)
     idle = histogram[:, run.T] - padding, histogram[:, 0] + histogram[:, -1]
@@ -270,7 +274,7 @@ def _spikes_of_counts(T: int, order: SpikeOrder) -> Tensor:
     return place_spikes(codes, range(T + 1), T, order).diff(dim=0)
 
 
-def _histogram(counts: Tensor, T: int, weights: Tensor | None) -> Tensor:
+def _histogram(counts: Tensor, T: int, weights: Tensor | None = None) -> Tensor:
     """How often each count from -T to T occurs in each row, ``[B, 2T+1]``."""
     bins = 2 * T + 1
     index = counts.to(torch.int32)  # half as wide as an index usually is, and twice as fast

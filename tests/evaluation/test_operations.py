@@ -239,6 +239,8 @@ def test_batches_order_padding_and_execution_do_not_matter(name: str, neuron: st
     model, inputs = quantised(name, TWIN[neuron])
     network, batch = snn.convert(model, neuron, T[neuron]), labelled(inputs)
     whole = evaluate(network, [batch])
+    assert whole.operations is not None
+    assert whole.operations.approximate == []
     assert_same(whole, evaluate(network, [{k: v[[i]] for k, v in batch.items()} for i in (2, 0, 1)]))
     if "attention_mask" in batch and name == "bert":
         wider = {k: nn.functional.pad(v, (0, 2)) if v.dim() == 2 else v for k, v in batch.items()}

@@ -16,7 +16,8 @@ from snn.functional.fixed_point import METHODS, Solver
 from snn.functional.surrogate import spike
 from snn.models.spikingbert.gradients import GRADIENT_MODES, RULES
 from snn.models.spikingbert.layers import Noise
-from snn.models.spikingbert.model import SpikingBert, SpikingBertOutput
+from snn.models.spikingbert.model import SpikingBert
+from snn.models.spikingbert.output import SpikingBertOutput
 
 from .small import batch
 from .test_spikingbert import network, run

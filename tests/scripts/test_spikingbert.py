@@ -8,6 +8,7 @@ import pytest
 
 import snn
 from snn.evaluation.jobs import evaluate_checkpoint
+from snn.models import load_tokenizer
 from snn.tracking.files import read_json
 from tests.scripts.composing import composed
 from tests.scripts.conftest import Train
@@ -28,13 +29,19 @@ SMALL = [
 
 
 @pytest.mark.parametrize(
-    "gradient", [[], ["model.args.gradient=implicit", "model.args.feedback=true"]], ids=["replace", "implicit"]
+    "gradient",
+    [[], ["model.args.gradient=implicit", "model.args.feedback=true"]],
+    ids=["replace", "implicit"],
 )
-def test_it_is_trained_and_measured_again(train: Train, tmp_path: Path, gradient: list[str]) -> None:
-    folder, accuracy = train(*SMALL, *gradient)
+def test_it_is_trained_and_measured_again(
+    train: Train, tokenizer_folder: Path, tmp_path: Path, gradient: list[str]
+) -> None:
+    folder, accuracy = train(*SMALL, f"model.tokenizer={tokenizer_folder}", *gradient)
     results = read_json(folder / "summary.json")["results"]
     assert results["spiking"]["metrics"]["accuracy"] == accuracy
+    assert len(results["spiking"]["per_timestep"]["accuracy"]) == 3
     model = snn.load(folder)
+    assert model.embeddings.words.num_embeddings == len(load_tokenizer(tokenizer_folder))
     assert (model.T, model.feedback is not None) == (3, bool(gradient))
     again = evaluate_checkpoint(
         composed("evaluate", f"checkpoint={folder}", "device=cpu"), tmp_path / "again"

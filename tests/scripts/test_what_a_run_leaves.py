@@ -55,7 +55,12 @@ def test_the_files(finished: Path) -> None:
     expected += [
         f"{f}/{n}" for f in ("checkpoint", "stages/float") for n in ("model.yaml", "model.safetensors")
     ]
-    expected += ["figures/accuracy_over_time.png"]
+    expected += [
+        "figures/accuracy_over_time.png",
+        "energy.json",
+        "tables/energy.csv",
+        "figures/energy_by_part.png",
+    ]
     expected += ["figures/spike_rate_per_layer.png", "figures/training_curves.png", "tables/spike_rates.csv"]
     for name in expected:
         assert (finished / name).stat().st_size > 0, name

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from snn.errors import ConfigError
-from snn.functional.equilibrium import SolveRecord
 from snn.functional.fixed_point import Method, Solver
 from snn.functional.rates import clamped_rate
 from snn.functional.surrogate import Surrogate
@@ -18,43 +16,8 @@ from snn.models.arguments import require
 from snn.models.sizes import check_sizes
 from snn.models.spikingbert.gradients import RULES, GradientMode
 from snn.models.spikingbert.layers import PADDING_SCORE, Embeddings, EncoderLayer, Fire, Noise
+from snn.models.spikingbert.output import Diagnostics, SpikingBertOutput
 from snn.models.spikingbert.simulation import Law, Simulation, Stopping, simulate
-
-
-@dataclass
-class SpikingBertOutput:
-    """What a forward pass returns.
-
-    With gradients enabled, logits, taps and scores carry one, by the rule ``gradient``.
-
-    Args:
-        logits: From the first token's rates at the end, ``[B, num_classes]``.
-        hidden_states: The taps: rates of the embedding and of each encoder layer's output, ``[B, S, width]`` each.
-        attention_scores: Of each encoder layer, before the softmax and with the mask added, ``[B, heads, S, S]``:
-            those of the analog network where there is a gradient, else the measured mean over time.
-        logits_over_time: The logits of the rates so far, after every step, ``[T, B, num_classes]``, without
-            gradient; None with gradients enabled.
-    """
-
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...]
-    attention_scores: tuple[Tensor, ...]
-    logits_over_time: Tensor | None = None
-
-
-@dataclass
-class Diagnostics:
-    """What the last forward pass did.
-
-    Args:
-        rates: Layer of neurons → spikes per neuron per step, padding excluded, a tensor without axes.
-        steps: Steps that each sample ran, ``[B]``.
-        backward: Account of the systems solved in backward passes so far.
-    """
-
-    rates: dict[str, Tensor] = field(default_factory=dict)
-    steps: Tensor | None = None
-    backward: SolveRecord = field(default_factory=lambda: SolveRecord("model.args.solver"))
 
 
 class SpikingBert(nn.Module):

@@ -170,7 +170,7 @@ def simulate(
         stopping: Whether samples may leave before.
         over_time: Whether to keep the first token's rates after every step.
     """
-    run = _Run(law, noise, drive, mask, real, over_time)
+    run = _Run(law, noise, drive, mask, real, T if over_time else None)
     while run.step < T and len(run.rows):
         steps = min(1 if feedback is not None else chunk, T - run.step)
         if stopping.tolerance is not None:
@@ -190,14 +190,17 @@ def simulate(
 class _Run:
     """A simulation under way: the samples that are still running, and the results of those that are not."""
 
-    def __init__(self, law: Law, noise: Noise, drive: Tensor, mask: Tensor, real: Tensor, over_time: bool):
+    def __init__(
+        self, law: Law, noise: Noise, drive: Tensor, mask: Tensor, real: Tensor, remember: int | None
+    ):
         self.neurons, self.noise = _Neurons(law, drive.shape[0]), noise
+        self.remember = remember
         self.drive, self.mask, self.real = drive, mask, real
         self.rows = torch.arange(drive.shape[0], device=drive.device)
         self.step = 0
         self.last: Tensor | None = None
         self.scores: list[Tensor] = []
-        self.first: list[Tensor] | None = [] if over_time else None
+        self.first: list[Tensor] | None = None if remember is None else []
         self.first_sum: Tensor | None = None
         self.checked: list[Tensor] | None = None
         self.parts: list[tuple[Tensor, Simulation]] = []
@@ -233,9 +236,15 @@ class _Run:
             {name: rate[done] for name, rate in self.neurons.rates(self.step).items()},
             torch.full_like(self.rows[done], self.step),
             [score[done] / self.step for score in self.scores],
-            None if self.first is None else torch.stack(self.first)[:, done],
+            self._first_of(done),
         )
         self.parts.append((self.rows[done], result))
+
+    def _first_of(self, done: Tensor | slice) -> Tensor | None:
+        if self.first is None or self.remember is None:
+            return None
+        rates = torch.stack(self.first)[:, done]
+        return torch.cat([rates, rates[-1:].expand(self.remember - len(rates), -1, -1)])
 
     def drop(self, left: Tensor) -> None:
         """Go on with the samples that are left."""
@@ -260,8 +269,6 @@ class _Run:
             return torch.cat(tensors)[order]
 
         firsts = [part.first for part in parts if part.first is not None]
-        longest = max((len(first) for first in firsts), default=0)
-        firsts = [torch.cat([f, f[-1:].expand(longest - len(f), -1, -1)]) for f in firsts]
         return Simulation(
             {name: join([part.counts[name] for part in parts]) for name in parts[0].counts},
             {name: join([part.rates[name] for part in parts]) for name in parts[0].rates},
