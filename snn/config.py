@@ -321,7 +321,9 @@ def check(config: Config, script: str) -> None:
     _one_of("training.precision", config.training.precision, PRECISIONS)
     _one_of("quantization.init", config.quantization.init, INITS)
     if not 0 < config.quantization.percentile <= 100:
-        raise ConfigError(f"quantization.percentile must be in (0, 100]; got {config.quantization.percentile}")
+        raise ConfigError(
+            f"quantization.percentile must be in (0, 100]; got {config.quantization.percentile}"
+        )
     config.energy.check()
     _one_of("conversion.thresholds", config.conversion.thresholds, ("follow", "fixed"))
     _check_training_free(config)

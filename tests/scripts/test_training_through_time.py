@@ -13,7 +13,12 @@ from tests.scripts.conftest import LONGER, Train
 
 def test_the_spiking_network_is_trained_after_conversion(train: Train, images: list[str]) -> None:
     folder, accuracy = train(
-        *images, *LONGER, "T=4", "neuron=integrate_fire", "training.spiking.epochs=2", "training.spiking.lr=5e-3"
+        *images,
+        *LONGER,
+        "T=4",
+        "neuron=integrate_fire",
+        "training.spiking.epochs=2",
+        "training.spiking.lr=5e-3",
     )
     results = read_json(folder / "summary.json")["results"]
     assert list(results) == ["float", "calibrated", "quantized", "converted", "spiking"]
