@@ -219,7 +219,8 @@ def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequen
     samples = len(run.by_sample(event.previous))
     nets, totals, previous = [], [], event.previous
     selected: list[list[Tensor]] = [[] for _ in selections]
-    fired, spikes = torch.zeros_like(event.counts[-1]), torch.empty_like(event.counts[-1])
+    fired = torch.zeros_like(event.counts[-1], memory_format=torch.contiguous_format)
+    spikes = torch.empty_like(fired)  # contiguous, whatever a channels-last network hands over
     rows = spikes.view(samples, -1) if mask is None else spikes
     for counts in event.counts:  # in place and row by row, because every pass over a layer counts
         torch.sub(counts, previous, out=spikes)

@@ -43,7 +43,7 @@ def test_one_word_brings_the_rest() -> None:
 
 
 def test_every_other_conversion_trains() -> None:
-    assert composed("train").training.stages == list(schema.STAGES)
+    assert composed("train").training.stages == list(schema.CONVERSION_STAGES)
 
 
 def test_a_run_without_training(free_run: Path) -> None:

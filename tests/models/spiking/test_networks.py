@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from snn.models import create_model, list_models
+from snn.models.registry import architecture_of
 from snn.neurons.native import NativeNeuron
 from snn.neurons.registry import NATIVE_NEURONS
+from snn.registry import accepted
 from tests.models.small import SMALL, batch
 
-NATIVE = list_models(native=True)
+NATIVE = [name for name in list_models(native=True) if "neuron" in accepted(architecture_of(name).build)]
 every_model = pytest.mark.parametrize("name", NATIVE)
 
 
