@@ -17,6 +17,8 @@ from snn.evaluation.metrics import SpikeRates
 from snn.evaluation.operations import OperationCounts, Operations
 from snn.evaluation.scores import SCORES, Scores
 from snn.evaluation.wiring import Wiring, wire
+from snn.neurons.base import Neuron
+from snn.neurons.native import NativeNeuron
 from snn.progress import progress
 
 log = logging.getLogger(__name__)
@@ -157,15 +159,15 @@ def evaluate(
         {**{name: values[-1] for name, values in over_time.items()}, "loss": loss / samples},
         predictions=torch.cat(predictions),
     )
-    if network is None and scores.steps > 1:
-        result.T, result.per_timestep = scores.steps, over_time
+    result.T = getattr(model, "T", None)  # only networks that spike have one
+    if scores.steps == result.T:
+        result.per_timestep = over_time
+    result.causal = all(m.causal for m in model.modules() if isinstance(m, Neuron | NativeNeuron))
     confusion = scores.confusion()
     if confusion is not None:
         result.confusion = confusion.tolist()
     if network is not None:
-        result.T, result.causal, result.mean_steps = network.T, network.causal, steps / samples
-        if scores.steps == network.T:
-            result.per_timestep = over_time
+        result.mean_steps = steps / samples
         if rates is not None:
             result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
             result.spikes_per_sample = rates.spikes_per_sample()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 from torch import nn
 
@@ -22,7 +21,7 @@ from snn.evaluation.build import (
     quantized,
 )
 from snn.evaluation.session import Session, open_session
-from snn.models.registry import architecture_of
+from snn.models.registry import spikes_by_itself
 
 
 def convert_checkpoint(config: Config, folder: Path) -> float:
@@ -33,7 +32,7 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
     """
     with open_session(config, folder, "convert") as session:
         model = load_parent(session)
-        if _spikes_by_itself(model):
+        if spikes_by_itself(model):
             raise ConversionError(
                 f"checkpoint={config.checkpoint} spikes by itself: there is nothing to convert"
             )
@@ -64,7 +63,7 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
             analysis.check(session)
         split = config.evaluation.split
         session.summary["split"] = split
-        if _spikes_by_itself(model):
+        if spikes_by_itself(model):
             if analysis is not None:
                 raise ConversionError(
                     f"analysis={config.analysis['name']} is for converted networks; this one spikes by itself"
@@ -82,10 +81,6 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         if analysis is not None:
             analysis.run(session, network)
         return found.score
-
-
-def _spikes_by_itself(model: nn.Module) -> bool:
-    return architecture_of(cast(Any, model).spec["name"]).native
 
 
 def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | None]:

@@ -51,6 +51,12 @@ def list_models(pattern: str = "*", native: bool | None = None) -> list[str]:
     return names if native is None else [name for name in names if architecture_of(name).native == native]
 
 
+def spikes_by_itself(model: nn.Module) -> bool:
+    """Whether a network of :func:`create_model` was built as a spiking one, so that there is nothing to convert."""
+    spec: Any = model.spec
+    return architecture_of(spec["name"]).native
+
+
 def create_model(
     name: str,
     *,

@@ -23,6 +23,8 @@ class NativeNeuron(nn.Module, ABC):
 
     #: Name in the registry.
     name: ClassVar[str]
+    #: Whether spikes depend on the past alone.
+    causal: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, current: Tensor) -> Tensor:

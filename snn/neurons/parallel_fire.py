@@ -33,6 +33,7 @@ class ParallelFire(NativeNeuron):
     """
 
     name: ClassVar[str] = "para_inf"
+    causal: ClassVar[bool] = False
 
     def __init__(self, threshold: float = 1.0, order: SpikeOrder = "early"):
         super().__init__()

@@ -27,7 +27,7 @@ from snn.evaluation.build import (
     starts_in_training,
 )
 from snn.evaluation.session import Session, open_session
-from snn.models.registry import architecture_of
+from snn.models.registry import spikes_by_itself
 from snn.training.loop import Trainer
 from snn.training.resume import read_progress
 from snn.training.through_time import ThroughTime
@@ -169,12 +169,11 @@ class Experiment:
             raise ConfigError(f"training.{stage}.distill needs the float stage: it is the teacher")
         return self.load("float")
 
-    def keep_result(self) -> None:
+    def keep_result(self, network: nn.Module) -> None:
         """Write the run's checkpoint: the spiking network."""
         session = self.session
-        assert self.spiking is not None
         save_checkpoint(
-            self.spiking,
+            network,
             session.folder / "checkpoint",
             tokenizer=session.tokenizer,
             labels=session.data.label_names,
@@ -229,7 +228,7 @@ def convert_network(experiment: Experiment) -> None:
     if not quantizers(model):
         raise ConversionError("training.stages: convert needs a quantised network: put calibrate before it")
     experiment.spiking = convert_and_verify(session, model)
-    experiment.keep_result()
+    experiment.keep_result(experiment.spiking)
 
 
 def train_spiking(experiment: Experiment) -> None:
@@ -248,20 +247,20 @@ def train_spiking(experiment: Experiment) -> None:
         )
     experiment.converted = experiment.spiking
     experiment.spiking = cast(SpikingNetwork, experiment.load("spiking"))
-    experiment.keep_result()
+    experiment.keep_result(experiment.spiking)
 
 
 def train_native(experiment: Experiment) -> None:
     """Train a network that spikes by itself."""
-    model = experiment.start()
-    if not architecture_of(experiment.config.model.name).native:
-        raise ConfigError(
-            f"training.stages: native is for networks that spike by themselves; model={experiment.config.model.name} "
-            "is converted (conversion=direct)"
-        )
     if not experiment.done("native"):
+        model = experiment.start()
+        if not spikes_by_itself(model):
+            raise ConfigError(
+                "training.stages: native is for networks that spike by themselves; "
+                f"model={experiment.config.model.name} is converted (conversion=direct)"
+            )
         experiment.train("native", model)
-    shutil.copytree(experiment.folder("native"), experiment.session.folder / "checkpoint", dirs_exist_ok=True)
+    experiment.keep_result(experiment.load("native"))
 
 
 def evaluate_networks(experiment: Experiment) -> None:

@@ -47,6 +47,19 @@ def test_a_spikformer_is_trained_and_measured_again(train: Train, tmp_path: Path
         convert_checkpoint(composed("convert", f"checkpoint={folder}", "neuron=st_bif"), tmp_path / "no")
 
 
+def test_one_step_is_a_network_with_time_too(train: Train) -> None:
+    folder, accuracy = train(*SPIKFORMER, "T=1")
+    spiking = read_json(folder / "summary.json")["results"]["spiking"]
+    assert (spiking["T"], spiking["per_timestep"]["accuracy"]) == (1, [accuracy])
+
+
+@pytest.mark.parametrize(("neuron", "causal"), [("lif", True), ("para_inf", False)])
+def test_what_a_read_out_before_the_end_means(train: Train, neuron: str, causal: bool) -> None:
+    """A neuron that looks at the whole window does not spike as it would in a shorter one."""
+    folder, _ = train(*SPIKFORMER, f"neuron={neuron}", "conversion=native")
+    assert read_json(folder / "summary.json")["results"]["spiking"]["causal"] is causal
+
+
 def test_a_converted_model_has_no_native_stage(train: Train, images: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"native is for networks that spike by themselves; model=resnet20"):
         train(*images, "training.stages=[native]")
