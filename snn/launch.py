@@ -16,7 +16,8 @@ from hydra.core.override_parser.types import Glob, Override
 from omegaconf import DictConfig, OmegaConf
 
 from snn.allocator import keep_freed_memory
-from snn.config import Config, check, typed
+from snn.checks import check
+from snn.config import Config, typed
 from snn.errors import ConfigError, SNNError, did_you_mean
 
 CONF = Path(__file__).resolve().parent.parent / "conf"

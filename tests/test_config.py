@@ -11,7 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from snn.config import Config, ConfigError, check, instantiate, typed
+from snn.checks import check
+from snn.config import Config, typed
+from snn.errors import ConfigError
+from snn.instantiate import instantiate
 from snn.launch import CONF
 from tests.scripts.composing import composed
 

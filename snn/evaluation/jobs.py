@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import nn
 
-from snn.config import Config, check_pair
+from snn.checks import check_pair
+from snn.config import Config
 from snn.conversion.checkpoint import save_checkpoint
 from snn.conversion.quantize import quantizers
 from snn.errors import ConversionError

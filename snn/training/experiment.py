@@ -12,7 +12,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from snn.config import Config, check, typed
+from snn.checks import check
+from snn.config import Config, typed
 from snn.conversion.checkpoint import DESCRIPTION, load_checkpoint, save_checkpoint
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers

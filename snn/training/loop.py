@@ -16,12 +16,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from snn.config import Config, StageConfig, instantiate
+from snn.config import Config, StageConfig
 from snn.conversion.call import call_model, labels_removed
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.evaluation.evaluate import evaluate
 from snn.functional.padding import valid_positions
+from snn.instantiate import instantiate
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from snn.config import instantiate
+from snn.instantiate import instantiate
 
 
 def build_optimizer(

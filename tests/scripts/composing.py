@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from snn.config import Config, check, typed
+from snn.checks import check
+from snn.config import Config, typed
 from snn.launch import CONF, register
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from snn import checks
 from snn import config as schema
 from snn.config import CorrectionConfig
 from snn.conversion.checkpoint import load_checkpoint
@@ -104,9 +105,9 @@ def test_every_method_runs(overrides: list[str], images: list[str], tmp_path: Pa
 
 
 def test_the_config_names_what_there_is() -> None:
-    assert set(schema.CORRECTION_RULES) == set(RULES)
-    assert schema.CORRECTION_ORDERS == ORDERS
-    assert schema.CORRECTION_REFERENCES == REFERENCES
+    assert set(checks.CORRECTION_RULES) == set(RULES)
+    assert checks.CORRECTION_ORDERS == ORDERS
+    assert checks.CORRECTION_REFERENCES == REFERENCES
     # The file says what the schema says, so that a checkpoint that is evaluated later is corrected likewise.
     assert composed("train", FREE).conversion.correction == CorrectionConfig()
 

@@ -75,7 +75,8 @@ def test_no_file_is_pickled_or_left_half(finished: Path) -> None:
 def test_the_saved_config_composes_to_itself(finished: Path) -> None:
     from omegaconf import OmegaConf
 
-    from snn.config import Config, check, typed
+    from snn.checks import check
+    from snn.config import Config, typed
 
     saved = OmegaConf.load(finished / "config.yaml")
     config = typed(saved)  # type: ignore[arg-type]

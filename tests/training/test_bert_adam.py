@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from snn.config import instantiate
 from snn.errors import ConfigError
+from snn.instantiate import instantiate
 from snn.training.bert_adam import BertAdam
 
 PATH = Path(__file__).parents[3] / "shared" / "golden" / "spikingbert" / "bertadam.npz"
