@@ -6,17 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from alternate import compare, parser, print_timings, verdict
-from memory import in_fresh_process, peak_growth
+from alternate import compare, parser, print_timings
+from memory import compare_peaks, peak_growth
 from minilm import float_bert, quantized_bert, random_texts
 
 import snn
 from snn.conversion.call import call_model, labels_removed
-from snn.tracking.table import text_table
 
 COLLAPSED, PARALLEL, MEMORY = 1.05, 0.8, 1.2  # parallel: times T
 FEW, MANY = 4, 32  # time steps whose memory is compared
@@ -63,18 +61,11 @@ def compare_speed(args: argparse.Namespace) -> bool:
 def compare_memory(args: argparse.Namespace) -> bool:
     """Peak of ``stepwise`` integrate-and-fire at many steps against few, each in a process of its own."""
     size = args.batches[-1]
-    forwarded = [str(Path(__file__)), "--length", str(args.length), "--batches", str(size)]
+    forwarded = ["--length", str(args.length), "--batches", str(size)]
     if args.quick:
         forwarded.append("--quick")
-    peaks = {T: int(in_fresh_process([*forwarded, "--peak", str(T)])) for T in (FEW, MANY)}
-    rows = []
-    for T, peak in peaks.items():
-        ratio = peak / peaks[FEW]
-        cells = verdict(ratio, MEMORY if T == MANY and not args.quick else None)
-        rows.append([f"T = {T}", f"{peak / 2**20:.1f}", f"{ratio:.3f}", *cells])
-    print(f"\nIntegrate-and-fire, stepwise, batch {size} × {args.length} tokens: memory beyond the model's")
-    print(text_table(["", "peak MiB", "ratio", "target", "verdict"], rows))
-    return args.quick or peaks[MANY] <= MEMORY * peaks[FEW]
+    title = f"Integrate-and-fire, stepwise, batch {size} × {args.length} tokens"
+    return compare_peaks(title, __file__, forwarded, FEW, MANY, None if args.quick else MEMORY)
 
 
 def stepwise_peak(args: argparse.Namespace, T: int) -> int:

@@ -6,11 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
-from alternate import compare, parser, print_timings, verdict
-from memory import in_fresh_process, peak_growth
+from alternate import compare, parser, print_timings
+from memory import compare_peaks, peak_growth
 from minilm import random_texts
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from snn.models.spikingbert.gradients import RULES
 from snn.models.spikingbert.layers import Noise
 from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.simulation import Simulation
-from snn.tracking.table import text_table
 
 SPEED, MEMORY = 0.5, 1.1
 FEW, MANY = 8, 125  # time steps whose memory is compared
@@ -130,16 +128,9 @@ def compare_speed(args: argparse.Namespace) -> bool:
 def compare_memory(args: argparse.Namespace) -> bool:
     """Peak of a training step at many time steps against few, each in a process of its own."""
     sizes = ["--layers", str(args.layers), "--batch", str(args.batch), "--length", str(args.length)]
-    forwarded = [str(Path(__file__)), *sizes, *(["--quick"] if args.quick else [])]
-    peaks = {T: int(in_fresh_process([*forwarded, "--peak", str(T)])) for T in (FEW, MANY)}
-    rows = []
-    for T, peak in peaks.items():
-        ratio = peak / peaks[FEW]
-        cells = verdict(ratio, MEMORY if T == MANY and not args.quick else None)
-        rows.append([f"T = {T}", f"{peak / 2**20:.1f}", f"{ratio:.3f}", *cells])
-    print(f"\nTraining step, batch {args.batch} × {args.length} tokens: memory beyond the model's")
-    print(text_table(["", "peak MiB", "ratio", "target", "verdict"], rows))
-    return args.quick or peaks[MANY] <= MEMORY * peaks[FEW]
+    forwarded = [*sizes, *(["--quick"] if args.quick else [])]
+    title = f"Training step, batch {args.batch} × {args.length} tokens"
+    return compare_peaks(title, __file__, forwarded, FEW, MANY, None if args.quick else MEMORY)
 
 
 def step_peak(args: argparse.Namespace, T: int) -> int:
