@@ -13,7 +13,8 @@ depends on the step before.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,15 +26,33 @@ Reset = Literal["hard", "soft"]
 RESETS: tuple[Reset, ...] = ("hard", "soft")
 
 
-class _Law(NamedTuple):
-    threshold: float
-    hard: bool
-    detach_reset: bool
-    decay_input: bool
-    surrogate: Surrogate
-    alpha: float
-    detach_membrane: bool
-    initial: float
+@dataclass(frozen=True)
+class _Law:
+    """The arguments of :func:`lif` that are not tensors, checked."""
+
+    threshold: float = 1.0
+    reset: Reset = "hard"
+    detach_reset: bool = True
+    decay_input: bool = True
+    surrogate: Surrogate = "sigmoid"
+    alpha: float = 4.0
+    detach_membrane: bool = False
+    initial: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("threshold", self.threshold), ("alpha", self.alpha)):
+            if not value > 0:
+                raise ValueError(f"{name} must be positive; got {value}")
+        if not 0 <= self.initial < 1:
+            raise ValueError(f"initial must be in [0, 1), in thresholds; got {self.initial}")
+        if self.reset not in RESETS:
+            raise ValueError(f"reset must be one of {', '.join(RESETS)}; got {self.reset!r}")
+        if self.surrogate not in SURROGATES:
+            raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}; got {self.surrogate!r}")
+
+    @property
+    def hard(self) -> bool:
+        return self.reset == "hard"
 
     def start(self, like: Tensor) -> Tensor:
         """``v[0]``, in the shape of ``like``."""
@@ -95,29 +114,20 @@ def lif(
         >>> lif(torch.tensor([1.0, 1.5, 2.0, 0.0]))  # a membrane of exactly 1 at the second step
         tensor([0., 1., 1., 0.])
     """
-    law = _law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
+    law = _Law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
     return _LIF.apply(current, _rate(tau), law)
 
 
 def lif_step(
-    current: Tensor,
-    membrane: Tensor | None = None,
-    tau: float | Tensor = 2.0,
-    threshold: float = 1.0,
-    reset: Reset = "hard",
-    detach_reset: bool = True,
-    decay_input: bool = True,
-    surrogate: Surrogate = "sigmoid",
-    alpha: float = 4.0,
-    detach_membrane: bool = False,
-    initial: float = 0.0,
+    current: Tensor, membrane: Tensor | None = None, tau: float | Tensor = 2.0, **options: Any
 ) -> tuple[Tensor, Tensor]:
     """One step of :func:`lif`, by ordinary autograd.
 
     Args:
         current: Input of the step.
         membrane: ``v[t-1]``; None at the first step.
-        tau: As the further arguments: see :func:`lif`.
+        tau: See :func:`lif`.
+        options: The further arguments of :func:`lif`.
 
     Shape:
         ``[...]`` to spikes ``[...]``, in the dtype of ``current``, and the membrane ``[...]``.
@@ -125,12 +135,12 @@ def lif_step(
     Raises:
         ValueError: As :func:`lif`.
     """
-    law = _law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
+    law = _Law(**options)
     x = _single(current)
     v = law.start(x) if membrane is None else membrane
-    h = law.integrate(v.detach() if detach_membrane else v, x, _rate(tau))
-    fired = spike(h - threshold, surrogate, alpha)
-    return fired.to(current.dtype), law.after(h, fired.detach() if detach_reset else fired)
+    h = law.integrate(v.detach() if law.detach_membrane else v, x, _rate(tau))
+    fired = spike(h - law.threshold, law.surrogate, law.alpha)
+    return fired.to(current.dtype), law.after(h, fired.detach() if law.detach_reset else fired)
 
 
 class _LIF(torch.autograd.Function):
@@ -207,27 +217,3 @@ def _rate(tau: float | Tensor) -> float | Tensor:
 
 def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _law(
-    threshold: float,
-    reset: Reset,
-    detach_reset: bool,
-    decay_input: bool,
-    surrogate: Surrogate,
-    alpha: float,
-    detach_membrane: bool,
-    initial: float,
-) -> _Law:
-    for name, value in (("threshold", threshold), ("alpha", alpha)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive; got {value}")
-    if not 0 <= initial < 1:
-        raise ValueError(f"initial must be in [0, 1), in thresholds; got {initial}")
-    if reset not in RESETS:
-        raise ValueError(f"reset must be one of {', '.join(RESETS)}; got {reset!r}")
-    if surrogate not in SURROGATES:
-        raise ValueError(f"surrogate must be one of {', '.join(SURROGATES)}; got {surrogate!r}")
-    return _Law(
-        threshold, reset == "hard", detach_reset, decay_input, surrogate, alpha, detach_membrane, initial
-    )
