@@ -80,6 +80,12 @@ def require(holds: bool, key: str, value: Any, expected: str) -> None:
         raise ConfigError(f"model.args.{key}: expected {expected}, got {value!r}")
 
 
+def require_positive(**values: float) -> None:
+    """:func:`require` numbers greater than zero, by the names of their arguments."""
+    for key, value in values.items():
+        require(value > 0, key, value, "a number > 0")
+
+
 def _names(build: Callable[..., Any]) -> list[str]:
     return [key for key in accepted(build) if key != "num_classes"]
 

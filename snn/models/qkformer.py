@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from snn.models.architecture import Architecture
-from snn.models.arguments import require
+from snn.models.arguments import require, require_positive
 from snn.models.spiking.attention import AlongBatch, SpikingSelfAttention, TokenAttention
 from snn.models.spiking.block import Block, blocks, mlp
 from snn.models.spiking.embedding import TwoPaths
@@ -114,8 +114,7 @@ class QKFormer(SpikingTransformer):
         last = len(depths) - 1
         widths = [embed_dim // 2**k for k in range(last, -1, -1)]
         check_sizes(embed_dim, widths, 8 * 2**last, min(depths), num_heads, mlp_ratio, drop_path)
-        require(attention_threshold > 0, "attention_threshold", attention_threshold, "a number > 0")
-        require(scale > 0, "scale", scale, "a number > 0")
+        require_positive(attention_threshold=attention_threshold, scale=scale)
         super().__init__(T, in_channels, reduction=STEM_REDUCTION[stem] * 2**last)
         spiking = neuron_factory(neuron)
 

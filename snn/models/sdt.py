@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from snn.models.architecture import Architecture
-from snn.models.arguments import require
+from snn.models.arguments import require_positive
 from snn.models.spiking.attention import MaskPool, SpikeDrivenAttention
 from snn.models.spiking.block import Block, blocks, membrane_mlp
 from snn.models.spiking.embedding import MembraneEmbedding
@@ -65,7 +65,7 @@ class SpikeDrivenTransformer(SpikingTransformer):
     ):
         check_pooled(pooled_stages)
         check_sizes(embed_dim, [embed_dim], 8, depth, num_heads, mlp_ratio, drop_path)
-        require(attention_threshold > 0, "attention_threshold", attention_threshold, "a number > 0")
+        require_positive(attention_threshold=attention_threshold)
         super().__init__(T, in_channels, reduction=2 ** len(pooled_stages))
         spiking = neuron_factory(neuron)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from snn.errors import ConfigError, did_you_mean
-from snn.models.arguments import require
+from snn.models.arguments import require, require_positive
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_sizes(sizes: Mapping[str, Any]) -> None:
         elif "dropout" in key:
             require(value is None or 0 <= value < 1, key, value, "a probability in [0, 1)")
     eps, pad, words = sizes.get("layer_norm_eps", 1.0), sizes["pad_token_id"], sizes["vocab_size"]
-    require(eps > 0, "layer_norm_eps", eps, "a number > 0")
+    require_positive(layer_norm_eps=eps)
     require(0 <= pad < words, "pad_token_id", pad, f"a token below vocab_size={words}")
     width, heads, activation = sizes["hidden_size"], sizes["num_attention_heads"], sizes["hidden_act"]
     if "head_size" not in sizes and width % heads:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.models.architecture import Architecture
-from snn.models.arguments import require
+from snn.models.arguments import require, require_positive
 from snn.models.spiking.attention import SpikingSelfAttention
 from snn.models.spiking.block import Block, blocks, mlp
 from snn.models.spiking.embedding import PatchEmbedding
@@ -119,13 +119,12 @@ class TIM(SpikingTransformer):
         good_size = image_size >= reduction and image_size % reduction == 0
         require(good_size, "image_size", image_size, f"a multiple of {reduction}")
         require(0 <= mix <= 1, "mix", mix, "a number in [0, 1]")
-        require(scale > 0, "scale", scale, "a number > 0")
-        for key, value in (
-            ("in_threshold", in_threshold),
-            ("out_threshold", out_threshold),
-            ("attention_threshold", attention_threshold),
-        ):
-            require(value > 0, key, value, "a number > 0")
+        require_positive(
+            scale=scale,
+            in_threshold=in_threshold,
+            out_threshold=out_threshold,
+            attention_threshold=attention_threshold,
+        )
         super().__init__(T, in_channels, reduction)
         self.image_size = image_size
         spiking = neuron_factory(neuron)

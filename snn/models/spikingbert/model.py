@@ -12,7 +12,7 @@ from snn.functional.fixed_point import Method, Solver
 from snn.functional.rates import clamped_rate
 from snn.functional.surrogate import Surrogate
 from snn.models.architecture import Architecture
-from snn.models.arguments import require
+from snn.models.arguments import require, require_positive
 from snn.models.sizes import check_sizes
 from snn.models.spikingbert.gradients import RULES, GradientMode
 from snn.models.spikingbert.layers import PADDING_SCORE, Embeddings, EncoderLayer, Fire, Noise
@@ -119,12 +119,7 @@ class SpikingBert(nn.Module):
         )
         for name, steps in (("T", T), ("stop_every", stop_every), ("chunk", chunk)):
             require(steps >= 1, name, steps, "a whole number >= 1")
-        for name, value in (
-            ("threshold", threshold),
-            ("alpha", alpha),
-            ("solver_tolerance", solver_tolerance),
-        ):
-            require(value > 0, name, value, "a number > 0")
+        require_positive(threshold=threshold, alpha=alpha, solver_tolerance=solver_tolerance)
         require(solver_iterations >= 1, "solver_iterations", solver_iterations, "a whole number >= 1")
         require(0 < leak <= 1, "leak", leak, "a number in (0, 1]")
         require(
