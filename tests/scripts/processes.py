@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import runpy
+import signal
 import sys
 import time
 from pathlib import Path
@@ -89,6 +90,8 @@ def _run(name: str, arguments: list[str], out: Path, err: Path, file_limit: int 
     for path, descriptor in ((out, 1), (err, 2)):
         with path.open("wb") as stream:
             os.dup2(stream.fileno(), descriptor)
+    # A background job of a plain shell inherits that Ctrl-C is ignored; a script at a terminal does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     script = ROOT / f"{name}.py"

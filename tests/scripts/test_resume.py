@@ -28,7 +28,7 @@ LONG = [
     "training.save_every=2",
     "training.log_every=1",
     "training.float.epochs=2",
-    "training.quantized.epochs=3",
+    "training.quantized.epochs=1",
     "training.quantized.distill=0.5",
     "T=3",
 ]
