@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -14,29 +15,25 @@ from torch import nn
 
 from snn.checks import check
 from snn.config import Config, typed
-from snn.conversion.checkpoint import DESCRIPTION, load_checkpoint, save_checkpoint
-from snn.conversion.network import SpikingNetwork
-from snn.conversion.quantize import quantizers
-from snn.errors import CheckpointError, ConfigError, ConversionError
-from snn.evaluation.build import (
-    build_model,
-    calibrated,
-    convert_and_verify,
-    print_plan,
-    quantized,
-    restore_data,
-    starts_in_training,
+from snn.conversion.checkpoint import (
+    DESCRIPTION,
+    find_checkpoint,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
 )
+from snn.conversion.network import SpikingNetwork
+from snn.errors import CheckpointError, ConfigError
+from snn.evaluation.build import build_model, print_plan, restore_data
 from snn.evaluation.session import Session, open_session
-from snn.models.registry import spikes_by_itself
+from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
+from snn.training.lesson import build_objective, fitted, start_from_teacher
 from snn.training.loop import Trainer
+from snn.training.objective import Objective
 from snn.training.resume import read_progress
-from snn.training.through_time import ThroughTime
+from snn.training.stages import NETWORKS, STAGES
 
 log = logging.getLogger(__name__)
-
-#: Names of the networks that stages leave, in the order in which they come about.
-NETWORKS = ("float", "calibrated", "quantized", "native")
 
 
 def run(config: Config, folder: Path) -> float:
@@ -90,7 +87,8 @@ class Experiment:
 
     def start(self) -> nn.Module:
         """The network that the first stage gets."""
-        return build_model(self.session)
+        model = build_model(self.session)
+        return model if self.config.checkpoint is None else fitted(model, self.session)
 
     def latest(self) -> nn.Module:
         """The network that the last finished stage left, or the one to start from."""
@@ -115,7 +113,7 @@ class Experiment:
             self.folder(name),
             tokenizer=session.tokenizer,
             labels=session.data.label_names,
-            about=session.about(stage=name, validation=about or None),
+            about=session.about(stage=name, parent=self.ancestor(name), validation=about or None),
         )
 
     def done(self, name: str) -> bool:
@@ -134,163 +132,121 @@ class Experiment:
         self,
         name: str,
         model: nn.Module,
-        teacher: nn.Module | None = None,
         finished: Callable[[nn.Module], nn.Module] = lambda model: model,
     ) -> None:
         """Train a stage and leave its best network, ``finished`` for keeping."""
         session, stage = self.session, getattr(self.config.training, name)
-        data, metric = session.data, session.dataset.metrics[0]
+        objective = self.objective(name, model)
+        load_adapter(objective, self.parent(name))
+        start_from_teacher(model, objective)
+
+        def keep(network: nn.Module, **about: Any) -> None:
+            self.keep(name, finished(network), **about)
+            save_adapter(objective, self.folder(name))
+
+        def keep_best(network: nn.Module) -> None:
+            at = trainer.progress
+            keep(network, **{objective.metric: objective.value(at.best)}, epoch=at.best_epoch)
+
         trainer = Trainer(
             name,
             model,
-            data,
+            session.data,
             self.config,
             stage,
             session.trackers,
             session.folder / "resume",
             self.step,
-            teacher,
-            lambda best: self.keep(
-                name, finished(best), **{metric: trainer.progress.best}, epoch=trainer.progress.best_epoch
-            ),
+            objective,
+            keep_best,
         )
         at = trainer.run()
         self.step = at.step
         if stage.epochs == 0:
-            self.keep(name, finished(model))
+            keep(model)
         else:
-            self.best[name] = at.best
-            session.summary.setdefault("validation", {})[name] = {metric: at.best, "epoch": at.best_epoch}
+            self.best[name] = found = objective.value(at.best)
+            session.summary.setdefault("validation", {})[name] = {
+                objective.metric: found,
+                "epoch": at.best_epoch,
+            }
 
-    def teacher(self, distill: float, stage: str) -> nn.Module | None:
-        """The float network, if a stage learns from it."""
-        if distill == 0:
-            return None
-        if "float" not in self.present():
-            raise ConfigError(f"training.{stage}.distill needs the float stage: it is the teacher")
+    def objective(self, name: str, model: nn.Module) -> Objective:
+        """What a stage minimises and is judged by."""
+        return build_objective(self.session, name, model, self.own_teacher)
+
+    def own_teacher(self, stage: str) -> nn.Module:
+        """The float network of this run, which a stage learns from if no other teacher is named."""
+        if "float" not in self.present() or stage == "float":
+            raise ConfigError(
+                f"training.{stage}.distill needs a teacher: the float stage before it, or distillation.teacher"
+            )
         return self.load("float")
 
-    def keep_result(self, network: nn.Module) -> None:
-        """Write the run's checkpoint: the spiking network."""
+    def measure_lesson(self, name: str, model: nn.Module, split: str) -> None:
+        """Say how near a network has come to its teacher: its predictions mean nothing yet."""
         session = self.session
+        with self.data_of(name):
+            objective = self.objective(name, model)
+            assert isinstance(objective, DistilledObjective)
+            load_adapter(objective, self.folder(name))
+            with session.timed(f"evaluate {name}"):
+                found = objective.measure(model, session.batches(split))
+        session.summary["distillation"] = {"stage": name, "split": split, **found}
+        parts = ", ".join(f"{part} {value:.4f}" for part, value in found.items())
+        log.info("%s on %s, difference from the teacher: %s", name, split, parts)
+
+    def parent(self, name: str) -> Path | None:
+        """The checkpoint that a stage started from: of the stage before it, or the one that the run started from."""
+        before = [other for other in self.present() if other != name]
+        if before:
+            return self.folder(before[-1])
+        return find_checkpoint(self.config.checkpoint) if self.config.checkpoint else None
+
+    def ancestor(self, name: str) -> dict[str, Any] | None:
+        """Which checkpoint a stage started from, and the hash of the config that it was made with."""
+        folder = self.parent(name)
+        if folder is None:
+            return None
+        made = (read_description(folder).get("about") or {}).get("lineage") or {}
+        return {"checkpoint": str(folder), "config_hash": made.get("config_hash")}
+
+    def keep_result(self, network: nn.Module, stage: str | None = None) -> None:
+        """Write the run's checkpoint: what its last stage left.
+
+        Args:
+            network: To be kept.
+            stage: Where it comes from, unless it was converted.
+        """
+        session, folder = self.session, self.session.folder / "checkpoint"
+        ancestry = {} if stage is None else {"stage": stage, "parent": self.ancestor(stage)}
         save_checkpoint(
             network,
-            session.folder / "checkpoint",
+            folder,
             tokenizer=session.tokenizer,
             labels=session.data.label_names,
-            about=session.about(validation=session.summary.get("validation")),
+            about=session.about(**ancestry, validation=session.summary.get("validation")),
         )
+        if stage is not None:
+            copy_adapter(self.folder(stage), folder)
+
+    @contextmanager
+    def data_of(self, stage: str) -> Iterator[None]:
+        """Inside, the session has the data set of a stage that brings its own."""
+        session, brought = self.session, getattr(self.config.training, stage).dataset
+        if brought is None:
+            yield
+            return
+        own = session.dataset
+        session.use(brought)
+        yield
+        session.use(own)
 
     def result(self) -> float:
         results = self.session.summary.get("results", {})
         if "spiking" in results:
             return float(results["spiking"]["metrics"][self.session.dataset.metrics[0]])
         return max(self.best.values(), default=0.0)
-
-
-def train_float(experiment: Experiment) -> None:
-    """Fine-tune the float network."""
-    if not experiment.done("float"):
-        experiment.train("float", experiment.start())
-
-
-def calibrate_thresholds(experiment: Experiment) -> None:
-    """Insert quantisers and set their thresholds from training data, without training."""
-    if experiment.done("calibrated"):
-        return
-    model = experiment.latest()
-    if not experiment.present() and not quantizers(model):
-        experiment.keep("float", model)  # trained elsewhere; what the others are compared with
-    model = calibrated(experiment.session, quantized(experiment.session, model))
-    found = experiment.session.measure("calibrated", model, "validation")
-    experiment.keep("calibrated", model, **found.metrics)
-
-
-def train_quantized(experiment: Experiment) -> None:
-    """Train the quantised network, its thresholds too."""
-    if experiment.done("quantized"):
-        return
-    model = experiment.latest()
-    if not quantizers(model):
-        if not starts_in_training(experiment.session):
-            raise ConfigError(
-                "training.stages: quantized needs calibrate before it, a quantised checkpoint to start from, or "
-                "thresholds that start in training (quantization.init=first_batch or ema20)"
-            )
-        model = quantized(experiment.session, model)
-    distill = experiment.config.training.quantized.distill
-    experiment.train("quantized", model, experiment.teacher(distill, "quantized"))
-
-
-def convert_network(experiment: Experiment) -> None:
-    """Replace quantisers by neurons and verify; writes the run's checkpoint."""
-    session = experiment.session
-    model = experiment.latest()
-    if not quantizers(model):
-        raise ConversionError("training.stages: convert needs a quantised network: put calibrate before it")
-    experiment.spiking = convert_and_verify(session, model)
-    experiment.keep_result(experiment.spiking)
-
-
-def train_spiking(experiment: Experiment) -> None:
-    """Train the spiking network itself, through time, if any epochs of that are asked for."""
-    stage = experiment.config.training.spiking
-    if stage.epochs == 0:
-        return
-    if experiment.spiking is None:
-        raise ConfigError("training.stages: spiking needs convert before it")
-    if not experiment.done("spiking"):
-        experiment.train(
-            "spiking",
-            ThroughTime(experiment.spiking),
-            experiment.teacher(stage.distill, "spiking"),
-            lambda through: cast(ThroughTime, through).trained(),
-        )
-    experiment.converted = experiment.spiking
-    experiment.spiking = cast(SpikingNetwork, experiment.load("spiking"))
-    experiment.keep_result(experiment.spiking)
-
-
-def train_native(experiment: Experiment) -> None:
-    """Train a network that spikes by itself."""
-    if not experiment.done("native"):
-        model = experiment.start()
-        if not spikes_by_itself(model):
-            raise ConfigError(
-                "training.stages: native is for networks that spike by themselves; "
-                f"model={experiment.config.model.name} is converted (conversion=direct)"
-            )
-        experiment.train("native", model)
-    experiment.keep_result(experiment.load("native"))
-
-
-def evaluate_networks(experiment: Experiment) -> None:
-    """Measure every network of the run on the test split, which nothing has seen before."""
-    session = experiment.session
-    split = session.config.evaluation.split
-    session.summary["split"] = split
-    results = session.summary.setdefault("results", {})
-    measured = None
-    for name in experiment.present():
-        measured = session.measure(name, experiment.load(name), split)
-        results["spiking" if name == "native" else name] = measured.to_dict()
-    if experiment.converted is not None:  # the spiking network has left its quantised twin behind
-        results["converted"] = session.measure("converted", experiment.converted, split).to_dict()
-        measured = None
-    if experiment.spiking is not None:
-        spiking = session.measure("spiking", experiment.spiking, split)
-        session.record_spiking(experiment.spiking, spiking, measured)
-
-
-STAGES: dict[str, Callable[[Experiment], None]] = {
-    "float": train_float,
-    "calibrate": calibrate_thresholds,
-    "quantized": train_quantized,
-    "convert": convert_network,
-    "spiking": train_spiking,
-    "native": train_native,
-    "evaluate": evaluate_networks,
-}
 
 
 def resumed_config(config: Config, folder: Path) -> Config:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy, in float32 whatever the precision of the network."""
+    """Cross-entropy, in float32 whatever the precision of the network.
+
+    Shape:
+        ``[B, C]``, and classes ``[B]`` or shares of classes ``[B, C]``.
+    """
     return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
 
@@ -16,19 +21,20 @@ def loss_over_time(logits: Tensor, labels: Tensor, kind: str, label_smoothing: f
 
     Args:
         logits: Output of each step.
-        labels: Classes.
+        labels: Classes, or shares of classes.
         kind: ``mean``: of the mean output over the steps; ``tet``: mean of the losses of all steps, so that each
             of them is right by itself.
         label_smoothing: In [0, 1).
 
     Shape:
-        ``[T, B, C]`` and ``[B]``.
+        ``[T, B, C]``, and ``[B]`` or ``[B, C]``.
 
     Reference:
         Deng et al., ICLR 2022 (TET), without its second term.
     """
     if kind == "tet":
-        return classification_loss(logits.flatten(0, 1), labels.repeat(len(logits)), label_smoothing)
+        every = labels.expand(len(logits), *labels.shape).flatten(0, 1)
+        return classification_loss(logits.flatten(0, 1), every, label_smoothing)
     return classification_loss(logits.float().mean(0), labels, label_smoothing)
 
 
@@ -41,15 +47,50 @@ def regression_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(outputs.float()[:, 0], labels.float())
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def distillation_loss(
+    logits: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None
+) -> Tensor:
     """Kullback-Leibler divergence from the teacher's softened predictions, times the squared temperature.
 
+    Args:
+        logits: Of the student.
+        teacher: Those of the teacher.
+        temperature: That both are divided by, > 0.
+        weights: Of the samples, which are averaged; None: 1.
+
     Shape:
-        ``[B, C]`` both.
+        ``[B, C]`` both, weights ``[B]``.
 
     Reference:
         Hinton et al., 2015.
     """
     student = F.log_softmax(logits.float() / temperature, -1)
     target = F.log_softmax(teacher.float() / temperature, -1)
-    return F.kl_div(student, target, log_target=True, reduction="batchmean") * temperature**2
+    divergence = F.kl_div(student, target, log_target=True, reduction="none").sum(-1)
+    return (divergence if weights is None else divergence * weights).mean() * temperature**2
+
+
+@torch.no_grad()
+def error_weights(logits: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """How much each sample's soft target counts: ``1 - exp(-l_s / l_t)``, from the cross-entropies of both networks.
+
+    Near 1 where the student is much worse than the teacher, near 0 where it is much better, or the teacher wrong.
+
+    Shape:
+        ``[B, C]`` both, and labels ``[B]``, or ``[B, C]`` where they are shares of classes, to ``[B]``.
+
+    Reference:
+        The released training of SpikeZIP-TF (You et al., ICML 2024).
+    """
+    ours = F.cross_entropy(logits.float(), labels, reduction="none")
+    theirs = F.cross_entropy(teacher.float(), labels, reduction="none")
+    return 1 - (-ours / (theirs + 1e-7)).exp()
+
+
+def masked_difference(ours: Tensor, theirs: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference where a mask, which broadcasts, says so; in float32.
+
+    What is masked may be as large as it likes: scores of padding are.
+    """
+    difference = torch.where(mask, ours.float() - theirs.float(), 0.0)
+    return difference.square().sum() / mask.expand_as(difference).sum()

@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from snn.config import Config, StageConfig
+from snn.config import Config, DistillationConfig, StageConfig
 from snn.conversion.call import call_model, labels_removed
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.evaluation.evaluate import evaluate
+from snn.training.distillation import DistilledObjective
 from snn.training.loop import Progress, Trainer, autocast_type
 from snn.training.losses import classification_loss, distillation_loss
+from snn.training.objective import LabelObjective
+from snn.training.teacher import Teacher
 from tests.training.small import Record, config, pictures, seeded, stage
 
 
@@ -144,13 +147,12 @@ def test_a_step_towards_a_teacher(tmp_path: Path, share: float) -> None:
         return (1 - share) * classification_loss(logits, y) + share * soft
 
     before = weights(teacher)
-    change = one_step(
-        tmp_path,
-        data,
-        clip_norm=None,
-        section=stage(epochs=1, distill=share),
-        more={"teacher": teacher},
+    labels = LabelObjective(["accuracy"], config().training)
+    example = next(iter(data.loader("train", 2)))
+    objective = DistilledObjective(
+        seeded(), Teacher(teacher), DistillationConfig(temperature=2.0), share, labels, example
     )
+    change = one_step(tmp_path, data, clip_norm=None, more={"objective": objective})
     torch.testing.assert_close(-change, gradient(data, loss), rtol=1e-4, atol=1e-6)
     assert all(torch.equal(v, before[k]) for k, v in weights(teacher).items())
     assert all(p.requires_grad for p in teacher.parameters())  # the caller's own is left as it was

@@ -247,6 +247,7 @@ class SpikingBert(nn.Module):
         self.last.rates = {
             name: (count.mean(-1) * real).sum() / token_steps for name, count in simulation.counts.items()
         }
+        self.last.widths = {name: count.shape[-1] for name, count in simulation.counts.items()}
         self.last.steps = simulation.steps
 
 

@@ -36,10 +36,12 @@ class Diagnostics:
 
     Args:
         rates: Layer of neurons → spikes per neuron per step, padding excluded, a tensor without axes.
+        widths: Layer of neurons → neurons per token.
         steps: Steps that each sample ran, ``[B]``.
         backward: Account of the systems solved in backward passes so far.
     """
 
     rates: dict[str, Tensor] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
     steps: Tensor | None = None
     backward: SolveRecord = field(default_factory=lambda: SolveRecord("model.args.solver"))

@@ -1,0 +1,144 @@
+"""From a config to the objective of a stage: labels, a teacher, or both."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from snn.config import Config, DistillationConfig
+from snn.conversion.checkpoint import find_checkpoint, read_description
+from snn.data.wheel import default_cache_dir
+from snn.errors import ConfigError
+from snn.evaluation.session import Session
+from snn.models.rebuild import rebuilt
+from snn.models.spikingbert.model import SpikingBert
+from snn.models.spikingbert.teacher import initialize_from_teacher
+from snn.training.distillation import DistilledObjective
+from snn.training.objective import LabelObjective, Objective
+from snn.training.teacher import Teacher, load_teacher
+from snn.training.teacher_store import TeacherStore, fingerprint
+
+log = logging.getLogger(__name__)
+
+
+def lesson(config: Config, stage: str) -> tuple[DistillationConfig, float]:
+    """What a stage learns from a teacher, and its share of the loss."""
+    section = getattr(config.training, stage)
+    chosen = section.distillation or config.distillation
+    if chosen.teacher is None:
+        chosen = replace(chosen, teacher=config.distillation.teacher)
+    share = section.distill if section.distill is not None else float(chosen.teacher is not None)
+    return chosen, share
+
+
+def trains_predictions(config: Config, stage: str) -> bool:
+    """Whether a stage trains the head, so that its network can be judged by labels."""
+    section = getattr(config.training, stage)
+    learnt, share = lesson(config, stage)
+    labelled = (section.dataset or config.dataset).task != "corpus"
+    return labelled and (share < 1 or learnt.logits > 0)
+
+
+def build_objective(
+    session: Session, stage: str, student: nn.Module, own_teacher: Callable[[str], nn.Module]
+) -> Objective:
+    """The objective of a stage.
+
+    Args:
+        session: With the stage's data.
+        stage: Name of its section below ``training``.
+        student: The network that it will train.
+        own_teacher: Returns the float network of this run, for a stage that learns from that.
+
+    Raises:
+        ConfigError: A teacher that is missing, or that does not fit the student.
+    """
+    learnt, share = lesson(session.config, stage)
+    labels = None
+    if session.dataset.task != "corpus":
+        labels = LabelObjective(list(session.dataset.metrics), session.config.training)
+    if share < 1 and labels is None:
+        raise ConfigError(
+            f"dataset={session.dataset.name} has no labels, so training.{stage} can only learn from a teacher: "
+            f"distillation=general distillation.teacher=NAME, and training.{stage}.distill of 1 or null"
+        )
+    if share == 0:
+        assert labels is not None
+        return labels
+    if learnt.hidden > 0 or learnt.attention > 0:
+        _refuse_layers(session, stage)
+    if learnt.teacher is None:
+        teacher = Teacher(own_teacher(stage))
+    else:
+        teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
+    example = next(iter(session.data.loader("train", 2)))
+    example = {name: value.to(session.device) for name, value in example.items()}
+    objective = DistilledObjective(student, teacher, learnt, share, labels, example)
+    if learnt.cache:
+        objective.taught = stored(objective, session)
+    return objective
+
+
+def stored(objective: DistilledObjective, session: Session) -> TeacherStore:
+    """The teacher's outputs for training and validation texts on disk, computed now if they are not there."""
+    if session.dataset.kind != "text":
+        raise ConfigError("distillation.cache: pictures vary from epoch to epoch; it is for texts")
+    asked = [objective.numbers, objective.hidden, objective.attention, objective.teacher.classes]
+    what = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+    name = f"{fingerprint(objective.teacher.network)}-{session.data.fingerprint}-{what}"
+    cache = session.config.paths.cache
+    root = default_cache_dir() if cache is None else Path(cache).expanduser()
+    store = TeacherStore(root / "teachers" / name, objective.ask)
+    if not store.filled:
+        splits = ("train", "validation")
+        lengths = [int(n) for split in splits for n in np.asarray(session.data.splits[split].lengths)]
+        batches = itertools.chain.from_iterable(session.batches(split) for split in splits)
+        with session.timed("teacher"):
+            store.fill(batches, lengths, session.device)
+    return store
+
+
+def start_from_teacher(student: nn.Module, objective: Objective) -> None:
+    """Copy the teacher's embeddings and layers into a student, if that is asked for.
+
+    Raises:
+        ConfigError: The student is no SpikingBERT, or the teacher no BERT of its sizes.
+    """
+    if not isinstance(objective, DistilledObjective) or not objective.settings.start:
+        return
+    if not isinstance(student, SpikingBert):
+        raise ConfigError(
+            "distillation.start is for model=spikingbert; other models start from weights: model.weights"
+        )
+    numbers = [number - 1 for number in objective.numbers] or None
+    initialize_from_teacher(student, objective.teacher.network, numbers)
+    log.info("the student starts from the teacher's embeddings and layers")
+
+
+def fitted(model: nn.Module, session: Session) -> nn.Module:
+    """A network of ``checkpoint`` with the T that is asked for, and a new head if its own was made for no labels."""
+    spec, parent = model.spec, session.config.checkpoint
+    assert isinstance(spec, dict)
+    assert parent is not None
+    wanted: dict[str, int | None] = {"T": session.config.T}
+    if not read_description(find_checkpoint(parent)).get("labels"):
+        wanted["num_classes"] = session.data.num_classes
+    return rebuilt(model, **{key: value for key, value in wanted.items() if key in spec["args"]})
+
+
+def _refuse_layers(session: Session, stage: str) -> None:
+    reason = None
+    if stage == "spiking":
+        reason = "training.spiking trains through time and learns predictions alone"
+    elif session.dataset.kind != "text":
+        reason = f"dataset={session.dataset.name} holds pictures, whose networks learn predictions alone"
+    if reason is not None:
+        raise ConfigError(f"{reason}: distillation=logits, or training.{stage}.distill=0")
