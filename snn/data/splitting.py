@@ -44,7 +44,7 @@ def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     return np.sort(np.concatenate(drawn))
 
 
-def held_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def held_out(labels: np.ndarray, fraction: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Cut rows in two: those that stay, and a share of them that is held out.
 
     The cut depends on the labels only, never on the run's seed: a checkpoint that is measured by another run
@@ -53,7 +53,21 @@ def held_out(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarra
     Args:
         labels: Class numbers or measurements, ``[N]``, N at least 2.
         fraction: Share to hold out; at least one row is held out, and at least one stays.
+        seed: Of the data set's, for another cut.
     """
     count = min(max(round(len(labels) * fraction), 1), len(labels) - 1)
-    out = stratified(labels, count, np.random.default_rng(0))
+    out = stratified(labels, count, np.random.default_rng(seed))
+    return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def last_of_each(labels: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut rows in two: of each class the last ones are held out, at least one.
+
+    Example:
+        >>> stay, out = last_of_each(np.array([0, 1] * 5), 0.2)
+        >>> out.tolist()
+        [8, 9]
+    """
+    rows = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    out = np.sort(np.concatenate([own[-max(1, round(len(own) * fraction)) :] for own in rows]))
     return np.setdiff1d(np.arange(len(labels)), out), out

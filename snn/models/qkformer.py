@@ -14,6 +14,7 @@ from snn.models.spiking.block import Block, blocks, mlp
 from snn.models.spiking.embedding import TwoPaths
 from snn.models.spiking.initialise import draw_normal
 from snn.models.spiking.layers import spiking_conv
+from snn.models.spiking.published import published_qkformer
 from snn.models.spiking.transformer import SpikingTransformer, check_sizes
 from snn.neurons.native import NeuronFactory, neuron_factory
 
@@ -142,4 +143,4 @@ class QKFormer(SpikingTransformer):
         draw_normal(self.classifier)
 
 
-QKFORMER = Architecture(build=QKFormer, input_kind="image", native=True)
+QKFORMER = Architecture(build=QKFormer, input_kind="image", native=True, describe=published_qkformer)

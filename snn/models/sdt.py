@@ -12,6 +12,7 @@ from snn.models.spiking.attention import MaskPool, SpikeDrivenAttention
 from snn.models.spiking.block import Block, blocks, membrane_mlp
 from snn.models.spiking.embedding import MembraneEmbedding
 from snn.models.spiking.initialise import draw_normal
+from snn.models.spiking.published import SDT_NAMES, published
 from snn.models.spiking.transformer import SpikingTransformer, check_pooled, check_sizes
 from snn.neurons.native import neuron_factory
 
@@ -82,4 +83,6 @@ class SpikeDrivenTransformer(SpikingTransformer):
         self.classifier = nn.Linear(embed_dim, num_classes)
 
 
-SDT = Architecture(build=SpikeDrivenTransformer, input_kind="image", native=True)
+SDT = Architecture(
+    build=SpikeDrivenTransformer, input_kind="image", native=True, describe=published(SDT_NAMES)
+)

@@ -12,6 +12,7 @@ from snn.models.spiking.attention import SpikingSelfAttention
 from snn.models.spiking.block import Block, blocks, mlp
 from snn.models.spiking.embedding import PatchEmbedding
 from snn.models.spiking.initialise import draw_normal
+from snn.models.spiking.published import SPIKFORMER_NAMES, published
 from snn.models.spiking.transformer import SpikingTransformer, check_pooled, check_sizes
 from snn.neurons.native import neuron_factory
 
@@ -90,4 +91,6 @@ class Spikformer(SpikingTransformer):
             draw_normal(self.blocks)
 
 
-SPIKFORMER = Architecture(build=Spikformer, input_kind="image", native=True)
+SPIKFORMER = Architecture(
+    build=Spikformer, input_kind="image", native=True, describe=published(SPIKFORMER_NAMES)
+)

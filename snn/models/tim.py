@@ -13,8 +13,9 @@ from snn.models.spiking.attention import SpikingSelfAttention
 from snn.models.spiking.block import Block, blocks, mlp
 from snn.models.spiking.embedding import PatchEmbedding
 from snn.models.spiking.initialise import draw_normal
+from snn.models.spiking.published import TIM_NAMES, published
 from snn.models.spiking.transformer import SpikingTransformer, check_pooled, check_sizes
-from snn.neurons.native import NeuronFactory, neuron_factory
+from snn.neurons.native import NeuronFactory, neuron_factory, one_step
 
 
 class TemporalInteraction(nn.Module):
@@ -50,10 +51,11 @@ class TemporalInteraction(nn.Module):
     def forward(self, query: Tensor) -> Tensor:
         query = query.transpose(-1, -2)
         mixed, in_state, out_state = [query[0]], None, None
-        for now in query[1:]:
-            past = self.conv(mixed[-1].flatten(0, 1)).unflatten(0, now.shape[:2])
-            past, in_state = self.in_neuron.step(past, in_state)
-            spikes, out_state = self.out_neuron.step(self.mix * past + (1 - self.mix) * now, out_state)
+        for t, now in enumerate(query[1:], start=1):
+            with one_step(t):
+                past = self.conv(mixed[-1].flatten(0, 1)).unflatten(0, now.shape[:2])
+                past, in_state = self.in_neuron.step(past, in_state)
+                spikes, out_state = self.out_neuron.step(self.mix * past + (1 - self.mix) * now, out_state)
             mixed.append(spikes)
         return torch.stack(mixed).transpose(-1, -2)
 
@@ -157,4 +159,4 @@ class TIM(SpikingTransformer):
         return super().over_time(pixel_values)
 
 
-TIM_SPIKFORMER = Architecture(build=TIM, input_kind="image", native=True)
+TIM_SPIKFORMER = Architecture(build=TIM, input_kind="image", native=True, describe=published(TIM_NAMES))

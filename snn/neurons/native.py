@@ -8,7 +8,9 @@ there is no state to be reset.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 from snn.errors import ConfigError, did_you_mean
 from snn.neurons.registry import NATIVE_NEURONS
 from snn.registry import accepted
+
+#: The only step that is being computed, counted from 0; None: all of them at once.
+_step: ContextVar[int | None] = ContextVar("step", default=None)
 
 
 class NativeNeuron(nn.Module, ABC):
@@ -93,3 +98,73 @@ def neuron_factory(neuron: str | Mapping[str, Any]) -> NeuronFactory:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"neuron={name}: {error}") from None
     return make
+
+
+@contextmanager
+def one_step(step: int) -> Iterator[None]:
+    """Declare that what is computed inside belongs to one step of time.
+
+    Layers in which a step's input depends on the step before go through time in a loop. Whoever counts spikes and
+    operations has to know at which step they happen.
+
+    Args:
+        step: Counted from 0.
+    """
+    token = _step.set(step)
+    try:
+        yield
+    finally:
+        _step.reset(token)
+
+
+def present_step() -> int | None:
+    """The step that :func:`one_step` has declared; None: all steps are computed at once."""
+    return _step.get()
+
+
+#: Gets a neuron's name, its current, and what computes the spikes; gives the spikes that the network goes on with.
+Around = Callable[[str, Tensor, Callable[[], Tensor]], Tensor]
+
+
+@contextmanager
+def intercepted(model: nn.Module, around: Around) -> Iterator[None]:
+    """Let ``around`` run every call of every native neuron of a network, whole windows and single steps alike.
+
+    Args:
+        model: The network; as before when the block ends.
+        around: See :data:`Around`.
+    """
+    neurons = {name: m for name, m in model.named_modules() if isinstance(m, NativeNeuron)}
+    for name, neuron in neurons.items():
+        vars(neuron).update(forward=_window(name, neuron, around), step=_single(name, neuron, around))
+    try:
+        yield
+    finally:
+        for neuron in neurons.values():
+            del vars(neuron)["forward"], vars(neuron)["step"]
+
+
+def _window(name: str, neuron: NativeNeuron, around: Around) -> Callable[[Tensor], Tensor]:
+    fire = neuron.forward
+    return lambda current: around(name, current, lambda: fire(current))
+
+
+def _single(name: str, neuron: NativeNeuron, around: Around) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    original = neuron.step
+
+    def step(current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        left: list[Tensor | None] = []
+
+        def fire() -> Tensor:
+            # A neuron may compute a step by its own forward, which is not to be seen as another call.
+            window = vars(neuron).pop("forward")
+            try:
+                spikes, after = original(current, state)
+            finally:
+                vars(neuron)["forward"] = window
+            left.append(after)
+            return spikes
+
+        return around(name, current, fire), left[0]
+
+    return step

@@ -73,3 +73,58 @@ def test_losses_over_time() -> None:
     torch.testing.assert_close(
         loss_over_time(logits, labels, "mean"), classification_loss(logits.mean(0), labels)
     )
+
+
+def test_spikes_and_energy_of_a_native_network_are_reported(train: Train, tmp_path: Path) -> None:
+    folder, _ = train(*SPIKFORMER, "energy=spikformer")
+    for place in (folder, tmp_path / "again"):
+        if place != folder:
+            evaluate_checkpoint(composed("evaluate", f"checkpoint={folder}", "device=cpu"), place)
+        summary = read_json(place / "summary.json")
+        assert 0 < summary["results"]["spiking"]["spike_rate"] < 1
+        assert summary["results"]["spiking"]["spikes_per_sample"] > 0
+        assert len(summary["layers"]) == 12
+        assert summary["energy"]["networks"][2]["energy_uj"] > 0
+        report = (place / "report.md").read_text("utf-8")
+        assert "## Energy" in report
+        assert "blocks.0.attention.neuron" in report
+    assert read_json(folder / "energy.json")["profile"]["name"] == "spikformer"
+
+
+def test_the_plan_of_a_native_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from snn.training.experiment import run
+
+    run(composed("train", *SPIKFORMER, "plan=true"), tmp_path / "plan")
+    shown = capsys.readouterr().out
+    assert "spikes × counts" in shown
+    assert "fully spiking: 13 of 14 matrix products" in shown
+    assert "sums of spikes" in shown
+
+
+@pytest.mark.parametrize(("key", "steps"), [("T", "T=3"), ("model.args.T", "model.args.T=4")])
+def test_frames_are_time_steps(key: str, steps: str) -> None:
+    events = ["model=spikformer", "dataset=synthetic_events", "T=5", steps]
+    frames = ["dataset.events.frames=5"] if key == "T" else []
+    with pytest.raises(ConfigError, match=rf"dataset.events.frames=5, but {key}=\d: .* must be equal"):
+        composed("train", *events, *frames)
+
+
+def test_frames_need_a_network_that_spikes_by_itself(train: Train) -> None:
+    with pytest.raises(ConfigError, match=r"dataset=synthetic_events holds frames .* got model=resnet20"):
+        train("model=resnet20", "dataset=synthetic_events", "debug=tiny", "device=cpu", "T=3")
+
+
+def test_which_recordings_are_in_which_split(train: Train) -> None:
+    small = [
+        "model.args.embed_dim=16",
+        "model.args.depth=1",
+        "model.args.num_heads=2",
+        "model.args.in_channels=2",
+    ]
+    folder, _ = train(
+        "model=spikformer", *small, "dataset=synthetic_events", "debug=tiny", "device=cpu", "T=3"
+    )
+    splits = read_json(folder / "splits.json")
+    assert {name: len(names) for name, names in splits.items()} == {"train": 48, "validation": 16, "test": 16}
+    assert not set(splits["train"]) & set(splits["test"])
+    assert "synthetic events" in read_json(folder / "summary.json")["source"]

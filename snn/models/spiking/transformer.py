@@ -52,7 +52,10 @@ class SpikingTransformer(nn.Module):
                 f"[B, {self.T}, {self.in_channels}, H, W], got {shape}"
             )
         if len(shape) == 5 and shape[1] != self.T:
-            raise ConfigError(f"model.args.T: built for {self.T} time steps, got {shape[1]} frames: {shape}")
+            raise ConfigError(
+                f"model.args.T={self.T}, but the data has {shape[1]} frames (dataset.events.frames): {shape}; they "
+                "must be equal"
+            )
         if any(side % self.reduction or side == 0 for side in shape[-2:]):
             raise ConfigError(
                 f"model: height and width must be multiples of {self.reduction} for its patches, got {shape}"

@@ -123,7 +123,7 @@ def test_sizes_that_cannot_work(name: str, args: dict[str, Any], words: list[str
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("spikformer", (2, 3, 3, 32, 32), ["model.args.T", "2 time steps", "3 frames"]),
+        ("spikformer", (2, 3, 3, 32, 32), ["model.args.T=2", "dataset.events.frames", "3 frames"]),
         ("spikformer", (2, 1, 32, 32), ["model.args.in_channels", "[B, 3, H, W]", "[2, 1, 32, 32]"]),
         ("spikformer", (3, 32, 32), ["model.args.in_channels", "[3, 32, 32]"]),
         ("spikformer", (2, 3, 30, 32), ["multiples of 4", "[2, 3, 30, 32]"]),
