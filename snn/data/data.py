@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from snn.data.image import Augmentation, ImageSplit
+from snn.data.augment import Augmentation
+from snn.data.events_augment import EventAugmentation
 from snn.data.order import Batches
 from snn.data.schema import DatasetConfig
 from snn.errors import DataError, did_you_mean
@@ -68,8 +69,8 @@ class Data:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 1 for measurements."""
-        return 1 if self.config.task == "regression" else len(self.label_names)
+        """Number of classes; 1 for measurements, and where there are no labels."""
+        return len(self.label_names) if self.config.task == "classification" else 1
 
     @property
     def longest(self) -> int | None:
@@ -79,12 +80,8 @@ class Data:
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
-        """Channels, height and width of the images; None for text."""
-        train = self.splits["train"]
-        if not isinstance(train, ImageSplit):
-            return None
-        _, height, width, channels = train.images.shape
-        return channels, height, width
+        """Channels, height and width of the images or frames; None for text."""
+        return getattr(self.splits["train"], "shape", None)
 
     def loader(
         self,
@@ -119,7 +116,8 @@ class Data:
         Shape:
             Text: ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``,
             all int64 ``[B, L]``, padded to the longest of the batch. Images: ``pixel_values``, float32 ``[B,
-            C, H, W]``, normalised. Both: ``labels`` ``[B]``, int64, or float32 where they are measurements.
+            C, H, W]``, normalised; counts of events: float32 ``[B, T, 2, H, W]``. All: ``labels`` ``[B]``, int64, or
+            float32 where they are measurements.
 
         Raises:
             DataError: No such split, or a batch size below 1.
@@ -140,9 +138,10 @@ class Data:
             lengths=rows.lengths if bucket else None,
         )
         augmentation = None
-        wanted = self.config.augment_crop > 0 or self.config.augment_flip
+        kind: Any = Augmentation if self.config.events is None else EventAugmentation
+        wanted = kind.wanted(self.config)
         if wanted and split == "train" and (shuffle if augment is None else augment):
-            augmentation = Augmentation(self.seed, epoch, self.config.augment_crop, self.config.augment_flip)
+            augmentation = kind(self.config, self.seed, epoch, len(rows))
         return DataLoader(
             _Rows(rows, augmentation),
             batch_sampler=batches,
@@ -155,14 +154,14 @@ class Data:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
-        labels = f"{self.num_classes} classes" if self.label_names else "measurements"
+        labels = f"{self.num_classes} classes" if self.label_names else self.config.task
         return f"Data({self.source}: {sizes}; {labels}; {self.fingerprint})"
 
 
 class _Rows(Dataset):
     """Hands a batch's row numbers to a split in one go."""
 
-    def __init__(self, split: Split, augmentation: Augmentation | None):
+    def __init__(self, split: Split, augmentation: Any):
         self.split, self.augmentation = split, augmentation
 
     def __len__(self) -> int:

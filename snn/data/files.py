@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from snn.data.archive import ARCHIVE_ENDINGS, read_archive
+from snn.data.folder import read_folder
 from snn.data.schema import DatasetConfig, split_names
 from snn.data.table import Source, Table
 from snn.errors import DataError
@@ -44,13 +45,14 @@ def load_files(config: DatasetConfig) -> Source:
 
 
 def find_files(root: Path, split: str, stem: str) -> list[Path]:
-    """Return the file ``stem.*`` of a folder, or its parts ``stem_0.*``, ``stem_1.*``, ... in order.
+    """Return the file ``stem.*`` of a folder, or its parts ``stem_0.*``, ``stem_1.*``, ... in order, or the folder
+    ``stem``.
 
     Raises:
         DataError: There is none, or more than one that fits; the message lists the folder.
     """
     names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-    if stem in names and (root / stem).is_file():
+    if stem in (*names, "."):
         return [root / stem]
     whole = [n for n in names if n.startswith(stem) and n[len(stem) :] in ENDINGS]
     parts: dict[str, list[tuple[int, str]]] = {}
@@ -64,25 +66,23 @@ def find_files(root: Path, split: str, stem: str) -> list[Path]:
         choices = " or ".join(group[0] for group in candidates)
         raise DataError(f"{key}={stem}: {choices} in {root}? Give the name with its ending, or move one away")
     if not candidates:
-        if stem in names:
-            raise DataError(
-                f"{key}={stem}: {root / stem} is a folder; image folders cannot be read yet: "
-                "write an NPZ with the arrays images (uint8, [N, H, W, C]) and labels ([N])"
-            )
         hint = "" if split == "train" else f"; {key}=null cuts it off the training rows"
         raise DataError(
             f"{key}={stem}: no file {stem}.* in {root}, which holds: {_listed(names)}{hint} "
-            f"(readable: {', '.join(TEXT_ENDINGS)}, also .gz or .bz2; .parquet; .npz; .tar of folders of pictures)"
+            f"(readable: {', '.join(TEXT_ENDINGS)}, also .gz or .bz2; .parquet; .npz; pictures in a folder for each "
+            "class, also as .tar)"
         )
     return [root / name for name in candidates[0]]
 
 
 def read_file(path: Path) -> Table:
-    """Read one file by its ending.
+    """Read one file by its ending, or list a folder of pictures.
 
     Raises:
         DataError: It is empty or damaged, or its ending is unknown.
     """
+    if path.is_dir():
+        return Table(read_folder(path), path.name)
     ending = next((e for e in sorted(ENDINGS, key=len, reverse=True) if path.name.endswith(e)), None)
     if ending is None:
         raise DataError(f"{path}: unknown kind of file; readable: {', '.join(ENDINGS)}")

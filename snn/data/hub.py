@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from snn.data.pictures import HubPicture
 from snn.data.schema import DatasetConfig, split_names
 from snn.data.table import Source, Table
 from snn.errors import DataError
@@ -31,25 +30,20 @@ def load_hub(config: DatasetConfig) -> Source:
             )
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(_explain(place, stem, split, error)) from error
-        tables[split] = Table(
-            {name: _column(part, name, config) for name in part.column_names}, f"{place}:{stem}"
-        )
+        tables[split] = Table({name: _column(part, name) for name in part.column_names}, f"{place}:{stem}")
         label = next((c for c, to in config.rename.items() if to == config.label_field), config.label_field)
         names = getattr(part.features.get(label), "names", None) or names
     commit = f" at {config.hub_revision}" if config.hub_revision else ""
     return Source(tables, f"Hub {place}{commit} ({', '.join(t.where for t in tables.values())})", names)
 
 
-def _column(part: Any, name: str, config: DatasetConfig) -> Any:
+def _column(part: Any, name: str) -> Any:
     if type(part.features[name]).__name__ != "Image":
         return list(part[name])
-    pictures = [np.asarray(picture) for picture in part[name]]
-    if len({picture.shape for picture in pictures}) > 1:
-        raise DataError(
-            f"dataset.hub={config.hub}: images of different sizes cannot be read yet: write an NPZ with the "
-            "arrays images (uint8, [N, H, W, C]) and labels ([N]), and give its folder as dataset.data_dir"
-        )
-    return np.stack(pictures)
+    from datasets import Image
+
+    encoded = part.cast_column(name, Image(decode=False))
+    return [HubPicture(encoded, row, name) for row in range(len(encoded))]
 
 
 def _explain(place: str, stem: str, split: str, error: Exception) -> str:

@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from snn.data.augment import Augmentation
 from snn.data.schema import DatasetConfig
 from snn.errors import DataError
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random crops and mirror images of one epoch.
-
-    The draw for a row depends on (seed, epoch, row) alone, so neither the batch size, nor the number of
-    workers, nor a start in the middle of an epoch changes it.
-    """
-
-    seed: int
-    epoch: int
-    crop: int
-    flip: bool
-
-    def __call__(self, image: np.ndarray, row: int) -> np.ndarray:
-        """Return a random variant of an image ``[H, W, C]``."""
-        rng = np.random.default_rng([self.seed, self.epoch, row])
-        if self.crop:
-            height, width, _ = image.shape
-            top, left = rng.integers(0, 2 * self.crop + 1, size=2)
-            frame = np.pad(image, ((self.crop, self.crop), (self.crop, self.crop), (0, 0)))
-            image = frame[top : top + height, left : left + width]
-        if self.flip and rng.random() < 0.5:
-            image = image[:, ::-1]
-        return image
 
 
 class ImageSplit:
@@ -54,6 +28,12 @@ class ImageSplit:
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray):
         self.images, self.labels, self.mean, self.std = images, labels, mean, std
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        _, height, width, channels = self.images.shape
+        return channels, height, width
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -69,17 +49,24 @@ class ImageSplit:
             ``pixel_values``: float32 ``[B, C, H, W]``; ``labels``: ``[B]``.
         """
         images = self.images[rows]
+        if augmentation is not None and augmentation.config.augment_resized_crop:
+            images = _resized_parts(images, rows, augmentation)
+        return self.tensors(images, rows, augmentation)
+
+    def tensors(
+        self, images: np.ndarray, rows: np.ndarray, augmentation: Augmentation | None
+    ) -> dict[str, Tensor]:
+        """Vary and normalise pixels ``[B, H, W, C]`` that belong to some rows."""
         if augmentation is not None:
-            images = np.stack([augmentation(image, int(row)) for image, row in zip(images, rows)])
+            images = augmentation.pixels(images, rows)
         pixels = images.astype(np.float32)
         if images.dtype == np.uint8:
             pixels /= 255
         pixels = (pixels - self.mean) / self.std
-        channels_first = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        return {
-            "pixel_values": torch.from_numpy(channels_first),
-            "labels": torch.from_numpy(np.asarray(self.labels[rows])),
-        }
+        values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        if augmentation is not None:
+            values = augmentation.normalised(values, rows)
+        return {"pixel_values": values, "labels": torch.from_numpy(np.asarray(self.labels[rows]))}
 
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
@@ -106,7 +93,9 @@ def prepare(
     try:
         pixels = np.asarray(images)
     except ValueError:
-        raise DataError(f"{key}: images of different shapes cannot be read yet") from None
+        raise DataError(
+            f"{key}: arrays of different shapes; make them one size, or keep them encoded"
+        ) from None
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     if pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or pixels.dtype.kind not in "uif":
@@ -116,11 +105,31 @@ def prepare(
     if pixels.dtype != np.uint8:
         pixels = _unit_floats(pixels, rows, key)
     pixels = _resized(_with_channels(pixels, config.channels), config.image_size)
-    channels = pixels.shape[-1]
+    return ImageSplit(pixels, labels, *normalisation(config, pixels.shape[-1]))
+
+
+def normalisation(config: DatasetConfig, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel.
+
+    Raises:
+        DataError: One that does not fit the channels, or is not positive.
+    """
     mean, std = _per_channel(config, "mean", 0.0, channels), _per_channel(config, "std", 1.0, channels)
     if not (std > 0).all():
         raise DataError(f"dataset.std={list(config.std)}: every value must be positive")
-    return ImageSplit(pixels, labels, mean, std)
+    return mean, std
+
+
+def _resized_parts(images: np.ndarray, rows: np.ndarray, augmentation: Augmentation) -> np.ndarray:
+    """A random part of each picture, at the size of the picture."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    height, width = images.shape[1:3]
+    for number, row in enumerate(rows.tolist()):
+        left, top, right, bottom = map(round, augmentation.box(row, width, height) or (0, 0, width, height))
+        part = pixels[number : number + 1, :, top : max(bottom, top + 1), left : max(right, left + 1)].float()
+        whole = torch.nn.functional.interpolate(part, (height, width), mode="bilinear", antialias=True)
+        pixels[number] = (whole.round() if images.dtype == np.uint8 else whole)[0].to(pixels.dtype)
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def _unit_floats(pixels: np.ndarray, rows: np.ndarray, key: str) -> np.ndarray:

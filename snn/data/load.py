@@ -13,9 +13,11 @@ from snn.data.builtin import BUILTIN
 from snn.data.cleaning import cleaned
 from snn.data.data import Data, Split
 from snn.data.image import prepare
+from snn.data.image_files import prepare_files
 from snn.data.labels import class_names, encode, measurements
+from snn.data.pictures import as_pictures
 from snn.data.schema import SPLITS, DatasetConfig, check, role
-from snn.data.splitting import held_out, stratified
+from snn.data.splitting import held_out, last_of_each, stratified
 from snn.data.table import Source, Table
 from snn.data.text import tokenise
 from snn.data.wheel import default_cache_dir
@@ -49,9 +51,14 @@ def load_dataset(
         raise DataError(
             f"dataset={config.name} is text and needs a tokenizer: load_dataset(..., tokenizer=...)"
         )
+    if config.task == "corpus":
+        from snn.data.corpus import load_corpus
+
+        return load_corpus(config, seed, tokenizer)
     source = find(config, cache_dir)
     names = _names(source, config)
     rows = {split: _rows(table, names, config) for split, table in source.tables.items()}
+    _warn_of_absent_classes(rows, names, config)
     how = _carve(rows, config)
     rows = {split: rows[split] for split in [*SPLITS, *(s for s in rows if s not in SPLITS)]}
     _warn_of_half_a_pair(source.tables["train"], config)
@@ -74,6 +81,10 @@ def find(config: DatasetConfig, cache_dir: str | Path | None = None) -> Source:
     Raises:
         DataError: Not found, or not readable.
     """
+    if config.data_dir is not None and config.events is not None:
+        from snn.data.events_sources import load_recordings
+
+        return load_recordings(config)
     if config.data_dir is not None:
         from snn.data.files import load_files
 
@@ -137,6 +148,16 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
         )
 
 
+def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:
+    if config.kind != "image" or config.task == "regression":
+        return
+    for table, _, labels in rows.values():
+        absent = [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]
+        if absent:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            log.warning("%s has no picture of %s%s", table.where, ", ".join(absent[:5]), more)
+
+
 def _rows(table: Table, names: list[str], config: DatasetConfig) -> _Rows:
     values = _labels(table, config)
     if config.task == "regression":
@@ -158,10 +179,14 @@ def _carve(rows: dict[str, _Rows], config: DatasetConfig) -> list[str]:
         fraction = getattr(config, f"{split}_fraction")
         if len(labels) < 2:
             raise DataError(f"{table.where}: {len(labels)} row(s) are too few to cut a {split} split off")
-        stay, out = held_out(labels, fraction)
+        seed, last = 0, False
+        if config.events is not None:
+            seed, last = config.events.split_seed, split == "test" and config.events.held_out == "last"
+        stay, out = last_of_each(labels, fraction) if last else held_out(labels, fraction, seed)
         rows["train"] = (table, keep[stay], labels[stay])
         rows[split] = (table, keep[out], labels[out])
         how = "by tenth" if config.task == "regression" else "by class"
+        how += ", the last of each" if last else f", seed {seed}" if seed else ""
         done.append(f"{split} is {fraction:g} of the training rows, {how}")
     return done
 
@@ -169,8 +194,16 @@ def _carve(rows: dict[str, _Rows], config: DatasetConfig) -> list[str]:
 def _split(
     table: Table, keep: np.ndarray, labels: np.ndarray, config: DatasetConfig, tokenizer: Any, cache: Path
 ) -> Split:
+    if config.events is not None:
+        from snn.data.events import prepare_events
+        from snn.data.events_sources import COLUMN
+
+        return prepare_events(table.columns[COLUMN], keep, labels, config, cache, table.where)
     if config.kind == "image":
         images = table.column(config.image_field, "image_field", config.rename)
+        pictures = as_pictures(images)
+        if pictures is not None:
+            return prepare_files(pictures, keep, labels, config, table.where)
         return prepare(images, keep, labels, config, table.where)
     fields = [texts(table, field, config) for field in config.text_fields]
     chosen = [[column[row] for row in keep] for column in fields]

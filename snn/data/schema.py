@@ -4,10 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from snn.data.events_schema import EventsConfig
 from snn.errors import DataError, did_you_mean
 
 #: The splits that every data set ends up with.
 SPLITS = ("train", "validation", "test")
+TASKS = ("classification", "regression", "corpus")
+#: Stays light to import; a test holds it to :mod:`snn.data.policies`.
+AUGMENT_POLICIES = ("autoaugment_cifar10", "autoaugment_imagenet", "autoaugment_svhn", "randaugment")
+
+
+@dataclass
+class CorpusConfig:
+    """How plain text becomes rows.
+
+    Attributes:
+        documents: What separates two documents: ``blank``, an empty line; ``heading``, a title as in WikiText,
+            `` = Title = ``; ``line``: every line is a document.
+        document_field: Column of the source with a whole document in each row, instead.
+        pairs: Whether rows are two texts, the second of which goes on where the first ends or comes from another
+            document; or else one text that fills the row.
+        random_next: Share of pairs whose second text comes from another document, in [0, 1].
+        short: Share of pairs of a random shorter length, in [0, 1].
+        masking: Share of tokens that are hidden or exchanged, in [0, 1); 0: none at all.
+        streaming: Read as the text comes; otherwise it is stored as a table first, on disk.
+    """
+
+    documents: str = "blank"
+    document_field: str | None = None
+    pairs: bool = True
+    random_next: float = 0.5
+    short: float = 0.1
+    masking: float = 0.0
+    streaming: bool = True
 
 
 @dataclass
@@ -21,7 +50,8 @@ class DatasetConfig:
         name: A built-in set (``rotten_tomatoes``, ``mnist5k``, ``digits``, ``synthetic_text``) or any name of
             your own for data from ``data_dir`` or ``hub``.
         kind: ``"text"`` or ``"image"``.
-        task: ``"classification"``, or ``"regression"``: labels are measurements, the model has one output.
+        task: ``"classification"``; ``"regression"``: labels are measurements, the model has one output; or
+            ``"corpus"``: plain text without labels, to learn from a teacher on.
         metrics: What is reported, all of one task; a network is judged by the first. ``accuracy``, ``f1``,
             ``matthews``; ``pearson``, ``spearman``.
         data_dir: Folder with one file (or several numbered parts) per split, or one single file that is then
@@ -55,13 +85,30 @@ class DatasetConfig:
         strip_html: Put a space in place of each HTML tag, and the character in place of each ``&...;``.
         strip_spaces: Put one space in place of any white space, none at both ends.
         lower: Put the text into lower case before it is tokenised.
-        image_size: Height and width in pixels; other sizes are resized once. ``null``: as they are.
+        corpus: Of ``task: corpus``: how the text becomes rows.
+        events: Of recordings of an event camera (``kind: image``): how they become frames. ``null``: pictures.
+        image_size: Height and width in pixels; other sizes are resized. ``null``: as they are.
+        resize: Of encoded pictures, length of the shorter side before ``image_size`` is cut out of the middle.
+            ``null``: ``image_size``, so that as much as possible is kept.
+        interpolation: How encoded pictures are resized: ``"bilinear"`` or ``"bicubic"``.
+        in_memory: Decode encoded pictures once and keep the pixels, rather than each time. ``null``: where they
+            take 2 GiB at most and no random parts are cut out of them.
+        broken: Pictures that cannot be decoded: ``"refuse"`` names them and stops, ``"skip"`` leaves them out,
+            named and counted.
         channels: 1 or 3; grey is repeated, colour is averaged by luminance. ``null``: as they are.
         mean: Per channel, subtracted from pixels in 0..1. One number serves all channels; empty: 0.
         std: Per channel, divided by after that, > 0. One number serves all channels; empty: 1.
         augment_crop: Training images are cut at random out of a frame padded by this many black pixels. 0:
             off.
         augment_flip: Half of the training images are mirrored, left to right.
+        augment_resized_crop: Smallest and largest share of the area of a training picture that is cut out and
+            resized, such as ``[0.08, 1.0]``. Empty: off.
+        augment_policy: ``autoaugment_cifar10``, ``autoaugment_imagenet``, ``autoaugment_svhn`` or ``randaugment``.
+            ``null``: off.
+        augment_operations: Of ``randaugment``: operations for each picture, 1 to 8.
+        augment_strength: Of ``randaugment``: share of the largest magnitude, in [0, 1].
+        augment_cutout: Side of the square that is erased in every training picture, in pixels. 0: off.
+        augment_erasing: Share of the training pictures of which a rectangle is erased, in [0, 1].
     """
 
     name: str = "rotten_tomatoes"
@@ -90,12 +137,30 @@ class DatasetConfig:
     strip_html: bool = False
     strip_spaces: bool = False
     lower: bool = False
+    corpus: CorpusConfig | None = None
+    events: EventsConfig | None = None
     image_size: int | None = None
+    resize: int | None = None
+    interpolation: str = "bilinear"
+    in_memory: bool | None = None
+    broken: str = "refuse"
     channels: int | None = None
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
     augment_crop: int = 0
     augment_flip: bool = False
+    augment_resized_crop: list[float] = field(default_factory=list)
+    augment_policy: str | None = None
+    augment_operations: int = 2
+    augment_strength: float = 0.9
+    augment_cutout: int = 0
+    augment_erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.corpus, dict):  # as a checkpoint describes it
+            self.corpus = CorpusConfig(**self.corpus)
+        if isinstance(self.events, dict):
+            self.events = EventsConfig(**self.events)
 
 
 def split_names(config: DatasetConfig, *, hub: bool = False) -> dict[str, str | None]:
@@ -125,8 +190,9 @@ def check(config: DatasetConfig) -> None:
     """
     if config.kind not in ("text", "image"):
         raise DataError(f"dataset.kind: {config.kind!r} is neither 'text' nor 'image'")
-    if config.task not in ("classification", "regression"):
-        raise DataError(f"dataset.task: {config.task!r} is neither 'classification' nor 'regression'")
+    if config.task not in TASKS:
+        raise DataError(f"dataset.task: unknown name {config.task!r}; {did_you_mean(config.task, TASKS)}")
+    _check_corpus(config)
     if config.truncation_side not in ("right", "left"):
         raise DataError(f"dataset.truncation_side: {config.truncation_side!r} is neither 'right' nor 'left'")
     if config.label_range and (
@@ -146,11 +212,12 @@ def check(config: DatasetConfig) -> None:
             raise DataError(
                 f"dataset.{key}={value}: a share of the training rows between 0 and 1 (both excluded)"
             )
-    for key in ("limit_train", "limit_validation", "limit_test", "image_size", "max_length"):
+    for key in ("limit_train", "limit_validation", "limit_test", "image_size", "resize", "max_length"):
         if (value := getattr(config, key)) is not None and value < 1:
             raise DataError(f"dataset.{key}={value}: must be at least 1")
-    if config.augment_crop < 0:
-        raise DataError(f"dataset.augment_crop={config.augment_crop}: a number of pixels, 0 or more")
+    _check_pictures(config)
+    if config.events is not None:
+        _check_events(config, config.events)
     if config.channels not in (None, 1, 3):
         raise DataError(f"dataset.channels={config.channels}: must be 1, 3 or null")
     if config.kind == "text" and len(config.text_fields) not in (1, 2):
@@ -168,3 +235,80 @@ def check(config: DatasetConfig) -> None:
         values = list(getattr(config, key))
         if len(set(values)) < len(values):
             raise DataError(f"dataset.{key}={values}: a name comes twice")
+
+
+def _check_pictures(config: DatasetConfig) -> None:
+    choices = {
+        "interpolation": ("bilinear", "bicubic"),
+        "broken": ("refuse", "skip"),
+        "augment_policy": AUGMENT_POLICIES,
+    }
+    for key, known in choices.items():
+        value = getattr(config, key)
+        if value is not None and value not in known:
+            raise DataError(f"dataset.{key}: unknown name {value!r}; {did_you_mean(value, known)}")
+    for key in ("augment_crop", "augment_cutout"):
+        if (value := getattr(config, key)) < 0:
+            raise DataError(f"dataset.{key}={value}: a number of pixels, 0 or more")
+    for key in ("augment_strength", "augment_erasing"):
+        if not 0 <= (value := getattr(config, key)) <= 1:
+            raise DataError(f"dataset.{key}={value}: a share from 0 to 1")
+    if not 1 <= config.augment_operations <= 8:
+        raise DataError(f"dataset.augment_operations={config.augment_operations}: 1 to 8")
+    part = list(config.augment_resized_crop)
+    if part and not (len(part) == 2 and 0 < part[0] <= part[1] <= 1):
+        raise DataError(
+            f"dataset.augment_resized_crop={part}: smallest and largest share of the area, such as [0.08, 1.0]"
+        )
+    if part and config.image_size is None:
+        raise DataError(
+            "dataset.augment_resized_crop needs dataset.image_size: the size that parts are brought to"
+        )
+    if config.resize is not None and (config.image_size is None or config.resize < config.image_size):
+        raise DataError(f"dataset.resize={config.resize}: at least dataset.image_size={config.image_size}")
+    if config.in_memory is False and config.image_size is None and config.kind == "image":
+        raise DataError(
+            "dataset.in_memory=false needs dataset.image_size, the size that pictures are brought to"
+        )
+
+
+def _check_events(config: DatasetConfig, events: EventsConfig) -> None:
+    events.check()
+    if config.kind != "image":
+        raise DataError(f"dataset.events needs dataset.kind=image; got {config.kind}")
+    if config.image_size is not None and events.resize == "sum" and config.image_size > min(events.sensor):
+        raise DataError(
+            f"dataset.image_size={config.image_size} is larger than dataset.events.sensor={list(events.sensor)}; only "
+            "dataset.events.resize=bilinear makes frames larger"
+        )
+    pictures = ("augment_resized_crop", "augment_policy", "augment_cutout", "augment_erasing", "mean", "std")
+    for key in pictures:
+        if value := getattr(config, key):
+            raise DataError(f"dataset.{key}={value} is for pictures; of events see dataset.events.augment")
+
+
+def _check_corpus(config: DatasetConfig) -> None:
+    corpus = config.corpus
+    if (corpus is not None) != (config.task == "corpus"):
+        raise DataError(
+            f"dataset.task={config.task} and dataset.corpus={'given' if corpus else 'null'} do not go together; "
+            "plain text is dataset=corpus, or dataset=wikitext2"
+        )
+    if corpus is None:
+        return
+    if config.kind != "text" or len(config.text_fields) != 1:
+        raise DataError("dataset.task=corpus needs dataset.kind=text and one column of text")
+    if config.metrics:
+        raise DataError(
+            f"dataset.metrics={list(config.metrics)}: a corpus has no labels to measure by; leave it empty"
+        )
+    if corpus.documents not in ("blank", "heading", "line"):
+        raise DataError(
+            f"dataset.corpus.documents: unknown name {corpus.documents!r}; "
+            f"{did_you_mean(corpus.documents, ('blank', 'heading', 'line'))}"
+        )
+    for key in ("random_next", "short", "masking"):
+        if not 0 <= (value := getattr(corpus, key)) <= 1:
+            raise DataError(f"dataset.corpus.{key}={value}: a share between 0 and 1")
+    if config.data_dir is None and config.hub is None:
+        raise DataError("dataset.data_dir=FOLDER or dataset.hub=NAME must say where the text is")

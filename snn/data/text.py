@@ -102,7 +102,7 @@ def tokenise(
     Raises:
         DataError: ``max_length`` does not suit the tokenizer, or it has no padding token.
     """
-    _check(tokenizer, max_length, pairs is not None)
+    check_length(tokenizer, max_length, pairs is not None)
     folder = None if cache_dir is None else cache_dir / "tokens"
     tokens = encode_texts(texts, pairs, tokenizer, max_length, truncation_side, folder)
     return TextSplit(
@@ -115,7 +115,12 @@ def tokenise(
     )
 
 
-def _check(tokenizer: Any, max_length: int, paired: bool) -> None:
+def check_length(tokenizer: Any, max_length: int, paired: bool) -> None:
+    """Refuse a tokenizer that cannot pad, and a length that does not suit it.
+
+    Raises:
+        DataError: Names the key.
+    """
     if tokenizer.pad_token_id is None:
         raise DataError(
             "the tokenizer has no padding token; set one, e.g. tokenizer.pad_token = tokenizer.eos_token"

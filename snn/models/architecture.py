@@ -51,6 +51,8 @@ class Architecture:
         native: Whether it spikes by itself, so that there is nothing to convert. It is built with ``T``. One for
             pictures is also built with ``neuron``, takes pictures or frames ``[B, T, C, H, W]`` and returns the
             logits of every step, ``[T, B, num_classes]``; one for texts has neurons of its own.
+        pretrained: What ``model.weights`` may name besides files → function of the arguments and the cache folder
+            that returns the tensors.
     """
 
     build: Callable[..., nn.Module]
@@ -63,3 +65,6 @@ class Architecture:
     describe: Callable[[Path], WeightsDescription] | None = None
     longest: Callable[[Mapping[str, Any]], int | None] | None = None
     native: bool = False
+    pretrained: Mapping[str, Callable[[Mapping[str, Any], Any], dict[str, Tensor]]] = field(
+        default_factory=dict
+    )

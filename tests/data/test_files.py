@@ -240,9 +240,9 @@ def test_ambiguous_file(tmp_path, tokenizer):
     load(tmp_path, tokenizer, splits={"train": "train.csv"})
 
 
-def test_image_folder_is_refused_clearly(tmp_path):
+def test_a_folder_without_pictures_says_what_was_expected(tmp_path):
     (tmp_path / "train").mkdir()
-    assert "image folders cannot be read yet" in message(lambda: load(tmp_path, kind="image"))
+    assert "train/CLASS/NAME.jpg" in message(lambda: load(tmp_path, kind="image"))
 
 
 def test_label_outside_the_range_names_the_row(tmp_path, tokenizer):

@@ -13,6 +13,11 @@ _TEXT = {
     "num_attention_heads": 4,
     "intermediate_size": 24,
 }
+_VIT = {
+    "name": "vit_tiny_patch16_224",
+    "image_size": 32,
+    "options": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+}
 SMALL: dict[str, dict[str, Any]] = {
     "bert": {**_TEXT, "max_position_embeddings": 12},
     "distilbert": {**_TEXT, "max_position_embeddings": 12},
@@ -31,7 +36,22 @@ SMALL: dict[str, dict[str, Any]] = {
     "spikformer": {"T": 2, "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0},
     "spikingbert": {**_TEXT, "max_position_embeddings": 12, "T": 3},
     "tim": {"T": 3, "embed_dim": 16, "depth": 1, "num_heads": 2, "mlp_ratio": 2.0, "image_size": 32},
+    "resnet18": {"widths": [4, 8, 8], "blocks": [1, 1, 1]},
+    "resnet34": {"widths": [4, 8], "blocks": [1, 2], "stem": "imagenet"},
+    "timm": {"name": "test_resnet"},
+    "vit": {
+        "image_size": 32,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    },
     "vgg16": {"widths": [4, 4, 6, 6, 8], "hidden_size": 12},
+}
+#: By config, where a model's configs differ in shape.
+SMALL_CONFIGS: dict[str, dict[str, Any]] = {
+    "efficientnet_lite0": {"name": "tf_efficientnet_lite0"},
+    **dict.fromkeys(("vit_tiny", "vit_small", "vit_base", "vit_micro"), _VIT),
 }
 
 

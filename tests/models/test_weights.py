@@ -7,6 +7,7 @@ import json
 import logging
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -188,15 +189,74 @@ def test_a_hub_name_that_is_in_the_cache(folder: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("weights", ["minilm", "somebody/resnet"])
 def test_image_models_take_files_only(weights: str) -> None:
-    with pytest.raises(ConfigError, match=r"model\.weights: no file .*\.safetensors file, or null"):
+    with pytest.raises(
+        ConfigError, match=r"model\.weights: no file .*\.safetensors, \.pth or \.pt file, or null"
+    ):
         create_model("resnet20", weights=weights)
 
 
-def test_pickled_pictures_models_are_refused(tmp_path: Path) -> None:
+class Runs:
+    """What would run when it is read by pickle as a whole."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("should_not_be_there"),)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_tensors_that_torch_saved(key: str | None, tmp_path: Path) -> None:
     model = create_model("resnet20", **SMALL["resnet20"])
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    with pytest.raises(ConfigError, match=r"expected a \.safetensors file, got .*model\.pt"):
+    state = model.state_dict()
+    torch.save(state if key is None else {key: state, "epoch": 3}, tmp_path / "model.pth")
+    again = create_model("resnet20", weights=tmp_path / "model.pth", **SMALL["resnet20"])
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in state.items())
+
+
+def test_nothing_in_a_file_of_weights_is_run(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Runs()}, tmp_path / "model.pt")
+    with pytest.raises(
+        CheckpointError, match=r"model\.weights: .*model\.pt holds more than tensors, or is damaged"
+    ):
         create_model("resnet20", weights=tmp_path / "model.pt", **SMALL["resnet20"])
+    assert not (tmp_path / "should_not_be_there").exists()
+    torch.save({"step": 3}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="holds no dict of tensors"):
+        create_model("resnet20", weights=tmp_path / "model.pt", **SMALL["resnet20"])
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"expected a \.safetensors, \.pth or \.pt file"):
+        create_model("resnet20", weights=tmp_path / "model.bin", **SMALL["resnet20"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        (lambda k: f"module.{k}", '{match: "re:module\\\\.(.*)", to: "\\\\1"}'),
+        (lambda k: k.replace("stem.", "first."), '{match: "re:first\\\\.(.*)", to: "stem.\\\\1"}'),
+        (lambda k: k.replace("classifier.", "fc."), '{match: "re:fc\\\\.(.*)", to: "classifier.\\\\1"}'),
+    ],
+    ids=["prefix", "module", "head"],
+)
+def test_other_names_are_listed_with_rules_that_may_fit(wrong: Any, rule: str, tmp_path: Path) -> None:
+    state = create_model("resnet20", **SMALL["resnet20"]).state_dict()
+    save_file({wrong(k): v for k, v in state.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        create_model("resnet20", weights=tmp_path / "w.safetensors", **SMALL["resnet20"])
+    assert rule in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_suggested_rules_do_fit(tmp_path: Path) -> None:
+    import re
+
+    state = create_model("resnet20", **SMALL["resnet20"]).state_dict()
+    save_file({f"module.{k}": v for k, v in state.items()}, tmp_path / "w.safetensors")
+    load = {"weights": tmp_path / "w.safetensors", **SMALL["resnet20"]}
+    with pytest.raises(CheckpointError) as error:
+        create_model("resnet20", **load)
+    match, to = re.findall(r'match: "(.*?)", to: "(.*?)"', str(error.value))[0]
+    rules = [{"match": match.replace("\\\\", "\\"), "to": to.replace("\\\\", "\\")}]
+    again = create_model("resnet20", rename=rules, **load)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in state.items())
 
 
 def test_rename_rules(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+"""Short forms on the command line, written out before Hydra sees them."""
+
+from __future__ import annotations
+
+_MODEL, _TIMM = "model=", "timm:"
+
+
+def written_out(arguments: list[str]) -> list[str]:
+    """``model=timm:NAME`` is ``model=timm model.args.name=NAME``, also for a list of them.
+
+    Example:
+        >>> written_out(["model=timm:resnet50", "T=4"])
+        ['model=timm', 'model.args.name=resnet50', 'T=4']
+        >>> written_out(["-m", "model=timm:resnet18,timm:resnet34"])
+        ['-m', 'model=timm', 'model.args.name=resnet18,resnet34']
+    """
+    out = []
+    for argument in arguments:
+        names = argument.removeprefix(_MODEL).split(",")
+        if argument.startswith(_MODEL) and all(name.startswith(_TIMM) for name in names):
+            chosen = ",".join(name.removeprefix(_TIMM) for name in names)
+            out += [f"{_MODEL}timm", f"model.args.name={chosen}"]
+        else:
+            out.append(argument)
+    return out
