@@ -81,6 +81,7 @@ class Energy:
         samples: Of how many samples this is the mean.
         operators: In order of execution.
         approximate: Modules whose accumulates are known on average alone.
+        instantaneous: Whether signals are the spikes of each step, so that products need no running sums.
     """
 
     profile: EnergyProfile
@@ -89,6 +90,7 @@ class Energy:
     samples: int
     operators: list[OperatorEnergy]
     approximate: list[str] = field(default_factory=list)
+    instantaneous: bool = False
 
     @property
     def networks(self) -> list[dict[str, Any]]:
@@ -165,7 +167,11 @@ class Energy:
                 "macs": "Sums of several neurons' spikes (residual sums, averages) are no spikes: a dense product at "
                 "each step.",
             }[p.non_binary],
-            {
+            "Attention: the present spikes of two signals, at the cost of the sparser; a product of spikes and counts "
+            "of spikes takes an AC for each spike and count that it meets. The network spikes by itself, so there are "
+            "no running sums."
+            if self.instantaneous
+            else {
                 "running_sums": "Attention: Q_t k_t + q_t K_(t-1), so a spike is added for each value of the other "
                 "signal's running sum that it meets; these are whole numbers of several bits, counted as ACs.",
                 "running_sums_overlap": "Attention: Q_t k_t + q_t K_t − q_t k_t, the overlap at the cost "
@@ -244,7 +250,9 @@ def energy(counts: OperationCounts, profile: EnergyProfile) -> Energy:
                 layer, "membranes", "membrane update", "", 0.0, zeros, zeros, updates, 0.0, 0.0, pj
             )
         )
-    return Energy(profile, counts.T, bits, counts.samples, operators, counts.approximate)
+    return Energy(
+        profile, counts.T, bits, counts.samples, operators, counts.approximate, counts.instantaneous
+    )
 
 
 def _product(
@@ -254,12 +262,14 @@ def _product(
     macs, acs = count.macs, zeros
     factors = [product.left, product.right].count("spikes")
     if product.spiking:
-        part = "attention on spikes" if factors == 2 else "layers on spikes"
+        two = "counts" in product.activations or factors == 2
+        part = "attention on spikes" if two else "layers on spikes"
         if count.alone or profile.non_binary == "events":
-            macs, acs = zeros, _accumulates(count, factors, profile)
+            macs, acs = zeros, _accumulates(count, factors, profile, counts.instantaneous)
     elif product.activations <= {"input", "spikes"}:
         part = "layers on the input"
-        given = 1 if profile.first_layer == "once" else counts.input_steps
+        once = profile.first_layer == "once" and not counts.input_changes
+        given = 1 if once else counts.input_steps
         macs = [x if t < given else 0.0 for t, x in enumerate(macs)]
     else:
         part = "layers on analog values"
@@ -281,13 +291,15 @@ def _product(
     )
 
 
-def _accumulates(count: ProductCount, factors: int, profile: EnergyProfile) -> list[float]:
+def _accumulates(
+    count: ProductCount, factors: int, profile: EnergyProfile, instantaneous: bool
+) -> list[float]:
     """Accumulates of each step of a product of spikes."""
     if factors < 2:
         return count.macs if not profile.zero_skipping else _added(*count.accumulates)
     left, right = count.accumulates if profile.zero_skipping else (count.macs, count.macs)
     sparser = [min(a, b) for a, b in zip(left, right)]
-    if profile.attention == "one_factor":
+    if instantaneous or profile.attention == "one_factor":
         return sparser
     both = _added(left, right)
     return _added(both, sparser) if profile.attention == "running_sums_overlap" else both

@@ -21,7 +21,9 @@ from snn.evaluation.build import (
     print_plan,
     quantized,
 )
+from snn.evaluation.export import check_neuron, export
 from snn.evaluation.session import Session, open_session
+from snn.models.rebuild import rebuilt
 from snn.models.registry import spikes_by_itself
 
 
@@ -34,9 +36,14 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
     with open_session(config, folder, "convert") as session:
         model = load_parent(session)
         if spikes_by_itself(model):
+            if config.export:
+                export(session, model.eval())
+                return 0.0
             raise ConversionError(
                 f"checkpoint={config.checkpoint} spikes by itself: there is nothing to convert"
             )
+        if config.export:
+            check_neuron(neuron_section(session)["name"])
         if config.plan:
             print_plan(session, model)
             return 0.0
@@ -48,6 +55,8 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
             labels=session.data.label_names,
             about=session.about(),
         )
+        if config.export:
+            export(session, network)
         return float(session.summary.get("verification", {}).get("max_error", 0.0))
 
 
@@ -65,12 +74,16 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         split = config.evaluation.split
         session.summary["split"] = split
         if spikes_by_itself(model):
-            if analysis is not None:
+            if analysis is not None and not analysis.native:
                 raise ConversionError(
                     f"analysis={config.analysis['name']} is for converted networks; this one spikes by itself"
                 )
+            if config.T is not None:
+                model = rebuilt(model, T=config.T)
             found = session.measure("spiking", model, split)
-            session.summary["results"] = {"spiking": found.to_dict()}
+            session.record_spiking(model, found, None)
+            if analysis is not None:
+                analysis.run(session, model.eval())
             return found.score
         model, T = _network_for(session, model)
         ann = session.measure("quantized", model, split) if config.evaluation.ann else None

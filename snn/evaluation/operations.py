@@ -53,6 +53,9 @@ class OperationCounts:
             of each step, ``[T]``.
         membranes: Neurons by layer that are updated, at each step, ``[T]``.
         input_steps: Steps at which the network is given input.
+        input_changes: Whether that input is another one at each step, as frames of events are.
+        instantaneous: Whether signals are the spikes of each step, as in a network that spikes by itself, and not
+            running aggregates of them.
     """
 
     T: int
@@ -61,6 +64,8 @@ class OperationCounts:
     analog: list[tuple[str, str, float, list[float]]] = field(default_factory=list)
     membranes: dict[str, list[float]] = field(default_factory=dict)
     input_steps: int = 1
+    input_changes: bool = False
+    instantaneous: bool = False
 
     @property
     def approximate(self) -> list[str]:
@@ -133,7 +138,7 @@ class Operations(Metric):
         found = {name: value.cpu() for name, value in self.compute().items()}
         whole = found["whole"].reshape(1, -1)
         active = found["active"].reshape(self.T, -1)
-        fired = found["fired"].reshape(len(self._feeds), self.T, -1)
+        fired = found["fired"].reshape(len(self._feeds), self.T, whole.shape[1])  # no feed at all, perhaps
         products = []
         for operator in self.wiring.operators:
             by_factor = torch.zeros(2, self.T, dtype=torch.float64)

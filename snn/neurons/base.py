@@ -138,12 +138,12 @@ class Neuron(nn.Module):
         counts = self.count_chunk(over_time, unit, previous, run)
         if run.times.stop <= run.T:
             run.state[id(self), call] = counts[-1].clone()
-        if not run.observers:
-            return self.heightened(fold(counts.mul_(unit)))
-        event = Event(self, call, over_time, unit, counts, previous)
-        for observe in run.observers:
-            observe(run, event)
-        return self.heightened(fold(counts * unit))
+        if run.observers:
+            event = Event(self, call, over_time, unit, counts, previous)
+            for observe in run.observers:
+                observe(run, event)
+        # In place, because fresh memory for every layer would cost more than all that observers do.
+        return self.heightened(fold(counts.mul_(unit)))
 
     def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:
         """The same output, with a gradient; all steps at once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,9 @@ from snn.functional.fire import SpikeOrder, place_spikes
 from snn.functional.padding import current_mask
 from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run
+
+#: Values that a core's second cache holds a few times over; passes over more of them wait for memory.
+_CACHED = 2**16
 
 
 @dataclass(frozen=True)
@@ -149,20 +152,40 @@ class SpikeRecorder:
         return result
 
     def _sum_up(self, layer: _Layer) -> None:
-        fired, mask = layer.fired, layer.mask
+        fired, mask, samples = layer.fired, layer.mask, len(layer.neurons)
         assert fired is not None
         assert self._run is not None
-        if layer.idle is None:
-            # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
-            silent = layer.neurons - _total(fired.clamp(max=1), mask, len(layer.neurons))
-            always = _total((fired - (self._run.T - 1)).clamp_(min=0), mask, len(layer.neurons))
-        else:
-            silent, always = layer.idle
-        tokens = there = None
+        T = self._run.T
+        # Silent, always, tokens of some of the samples.
+        parts: list[tuple[Tensor, ...]] = []
+        for rows, number in _blocks(fired, samples):
+            own, there = fired[rows], None if mask is None else mask[rows]
+            tokens = () if there is None else (_by_token(own, there).double(),)
+            if layer.idle is None:
+                # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
+                spoke = _total(own.clamp(max=1), there, number)
+                tokens = (spoke, _total(own.sub_(T - 1).clamp_(min=0), there, number), *tokens)
+            parts.append(tokens)
+        whole = [torch.cat(part) for part in zip(*parts)]
+        found = whole.pop() if mask is not None else None
+        silent, always = layer.idle or (layer.neurons - whole[0], whole[1])
+        in_place = None
         if mask is not None:
-            tokens = _by_token(fired, mask).double()
-            there = _by_token(mask.double(), mask) * (fired[0].numel() // mask[0].numel())
-        layer.fired, layer.summed = None, (silent, always, tokens, there)
+            in_place = _by_token(mask.double(), mask) * (fired[0].numel() // mask[0].numel())
+        layer.fired, layer.summed = None, (silent, always, found, in_place)
+
+
+def _blocks(x: Tensor, samples: int) -> Iterator[tuple[slice, int]]:
+    """Cut a layer, ``[rows, ...]``, so that a core's cache holds each part over several passes.
+
+    Yields:
+        Rows of whole samples, and the number of these.
+    """
+    rows = len(x) // samples
+    size = samples if x.device.type != "cpu" else max(1, _CACHED * samples // max(1, x.numel()))
+    for start in range(0, samples, size):
+        number = min(size, samples - start)
+        yield slice(start * rows, (start + number) * rows), number
 
 
 def _neurons(run: Run, sample: Tensor, mask: Tensor | None) -> Tensor:
@@ -217,12 +240,40 @@ class _Chunk:
 def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> _Chunk:
     """Positive, negative and selected spikes of each step, and the spikes of every neuron."""
     samples = len(run.by_sample(event.previous))
-    nets, totals, previous = [], [], event.previous
-    selected: list[list[Tensor]] = [[] for _ in selections]
     fired = torch.zeros_like(event.counts[-1], memory_format=torch.contiguous_format)
+    parts = []
+    for rows, number in _blocks(fired, samples):
+        steps = event.counts[:, rows], event.previous[rows]
+        parts.append(
+            _spikes_of_steps(*steps, None if mask is None else mask[rows], number, selections, fired[rows])
+        )
+    net, total, selected = (torch.cat(part, -1) for part in zip(*parts))
+    return _Chunk((total + net) / 2, (total - net) / 2, selected, fired)
+
+
+def _spikes_of_steps(
+    over_time: Tensor,
+    previous: Tensor,
+    mask: Tensor | None,
+    samples: int,
+    selections: Sequence[Selection],
+    fired: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum, number and selected number of the spikes at each step, ``[t, B]`` and ``[selections, t, B]``.
+
+    Args:
+        over_time: Counts at each step.
+        previous: Counts before the first.
+        mask: Which are real.
+        samples: Among how many the rows are.
+        selections: What is counted apart.
+        fired: Spikes of every neuron, to which these are added.
+    """
+    nets, totals = [], []
+    selected: list[list[Tensor]] = [[] for _ in selections]
     spikes = torch.empty_like(fired)  # contiguous, whatever a channels-last network hands over
     rows = spikes.view(samples, -1) if mask is None else spikes
-    for counts in event.counts:  # in place and row by row, because every pass over a layer counts
+    for counts in over_time:  # in place and row by row, because every pass over a layer counts
         torch.sub(counts, previous, out=spikes)
         if mask is not None and mask.shape[-1] > 1:
             spikes *= mask
@@ -230,7 +281,7 @@ def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequen
         fired += spikes.abs_()
         totals.append(rows.sum(-1))
         for one, chosen in zip(selections, selected):
-            values = _taken(run, spikes, mask, one)
+            values = _taken(spikes, samples, mask, one)
             weights = one.weight_of(values)
             chosen.append((values.sum(1) if weights is None else values @ weights).double())
         previous = counts
@@ -240,16 +291,16 @@ def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequen
         net, total = ((x * real).flatten(2).sum(2) for x in (net, total))
     stacked = [torch.stack(chosen) for chosen in selected]
     found = torch.stack(stacked) if stacked else total.new_zeros(0, *total.shape)
-    return _Chunk((total + net).double() / 2, (total - net).double() / 2, found.double(), fired)
+    return net.double(), total.double(), found.double()
 
 
-def _taken(run: Run, values: Tensor, mask: Tensor | None, selection: Selection) -> Tensor:
+def _taken(values: Tensor, samples: int, mask: Tensor | None, selection: Selection) -> Tensor:
     """The neurons of a selection, padding zero, ``[B, n]``."""
     if selection.token is not None:
         axis = 1 if values.dim() == 3 else 2
         values = values.select(axis, selection.token)
         mask = None if mask is None else mask.select(axis, selection.token)
-    return run.by_sample(values if mask is None else values * mask).flatten(1)
+    return (values if mask is None else values * mask).unflatten(0, (samples, -1)).flatten(1)
 
 
 def _from_final_counts(
@@ -257,10 +308,11 @@ def _from_final_counts(
 ) -> _Chunk:
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
     count = event.counts[-1]
+    samples = len(run.by_sample(count))
     spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)
-    histogram = _histogram(_taken(run, count, mask, Selection()), run.T)
+    histogram = _histogram(_taken(count, samples, mask, Selection()), run.T)
     positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
-    parts = [(_taken(run, count, mask, one), one) for one in selections]
+    parts = [(_taken(count, samples, mask, one), one) for one in selections]
     chosen = [spikes.abs() @ _histogram(x, run.T, one.weight_of(x)).T for x, one in parts]
     selected = torch.stack(chosen) if chosen else positive.new_zeros(0, *positive.shape)
     padding = histogram.sum(1) - _neurons(run, count, mask)

@@ -26,6 +26,9 @@ _current: ContextVar[Run | None] = ContextVar("run", default=None)
 class Event:
     """What a neuron did in one chunk of time.
 
+    The counts are the neuron's, which goes on to make its output in their place: what an observer wants to keep
+    of them it copies.
+
     Args:
         neuron: The module.
         call: Which of its calls in this forward.

@@ -54,6 +54,19 @@ def draw_run(
         )
         if any(len(layer.get("rate_per_timestep") or []) > 1 for layer in layers):
             figures["spike_rate_heatmap"] = spike_rate_heatmap(layers, subtitle=subtitle)
+    raster, confusion = summary.get("raster") or {}, summary.get("confusion") or {}
+    if raster.get("layers"):
+        from snn.tracking.rasters import spike_raster
+
+        figures["spike_raster"] = spike_raster(
+            raster,
+            among=[layer["name"] for layer in layers],
+            subtitle=describe({**summary, "results": {}, "T": raster["T"]}),
+        )
+    if confusion:
+        from snn.tracking.rasters import confusion_matrix
+
+        figures["confusion"] = confusion_matrix(confusion["labels"], confusion["counts"], subtitle=subtitle)
     found = summary.get("energy") or {}
     if found:
         from snn.tracking.energy_figures import energy_by_part

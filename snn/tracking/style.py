@@ -1,4 +1,4 @@
-"""One look for every figure: colours that everybody can tell apart, labels beside the lines they name.
+"""One look for every figure: colours that everybody can tell apart, labels beside the lines they name, light and dark.
 
 Figures are drawn without pyplot, so nothing here touches a notebook's backend or its settings.
 """
@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
+from snn.tracking.dark import with_dark
 from snn.tracking.files import write_bytes
 
 # Okabe and Ito (2008). Yellow is left out: it cannot be read on white.
@@ -27,6 +28,9 @@ BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 PURPLE, SKY, BLACK, GREY = "#CC79A7", "#56B4E9", "#000000", "#767676"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK, FAINT, BACKGROUND = "#1A1A1A", "#444444", "#CCCCCC"
+#: Widths of figures in inches: one column of a paper, both columns.
+COLUMN, PAGE = 3.5, 7.0
 
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
@@ -40,10 +44,12 @@ _SETTINGS: Any = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
+    "axes.labelcolor": INK,
+    "text.color": INK,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "lines.linewidth": 1.8,
@@ -99,59 +105,66 @@ def new_figure(
     return figure
 
 
-def headline(figure: Figure, title: str, subtitle: str = "") -> None:
-    """Write what the figure shows, and below it of what, flush left above the axes."""
+def headline(figure: Figure, title: str, subtitle: str = "", sizes: tuple[float, float] = (11, 8.5)) -> None:
+    """Write what the figure shows, and below it of what, flush left above the axes; ``sizes`` of both in points."""
     width, height = figure.get_size_inches()
-    left = 0.12 / width
-    figure.text(left, 1 - 0.10 / height, title, va="top", ha="left", fontsize=11, fontweight="bold")
-    figure.text(left, 1 - 0.33 / height, subtitle, va="top", ha="left", fontsize=8.5, color="#444444")
+    left, below = 0.12 / width, 0.10 + 1.5 * sizes[0] / 72
+    figure.text(left, 1 - 0.10 / height, title, va="top", ha="left", fontsize=sizes[0], fontweight="bold")
+    figure.text(left, 1 - below / height, subtitle, va="top", ha="left", fontsize=sizes[1], color=FAINT)
 
 
-def end_labels(axes: Axes, labels: Sequence[tuple[float, str, str]], fontsize: float = 9) -> list[Annotation]:
+def end_labels(
+    axes: Axes,
+    labels: Sequence[tuple[float, str, str]],
+    fontsize: float = 9,
+    xs: Sequence[float] | None = None,
+) -> list[Annotation]:
     """Name lines at the right edge of the axes, moved apart where they would overlap.
 
+    The text is in ink, since not every colour of a line can be read; a stroke in the line's colour leads to it.
     Call it last: it uses the final limits of the axes.
 
     Args:
         axes: Where.
         labels: ``(y in data units, text, colour)``.
         fontsize: Points.
+        xs: Where the strokes start, in data units; ``None``: at the right edge.
 
     Returns:
         The annotations, in the order of ``labels``; there is none for a value that is not a number.
     """
-    labels = [label for label in labels if math.isfinite(label[0])]
+    starts = [*xs] if xs is not None else [axes.get_xlim()[1]] * len(labels)
+    known = [(x, *label) for x, label in zip(starts, labels, strict=True) if math.isfinite(label[0])]
     figure = axes.get_figure(root=True)
     assert figure is not None
-    box = axes.get_position()
-    height = box.height * figure.get_size_inches()[1] * 72  # points
-    low, high = axes.transData.transform([(0, y) for y in axes.get_ylim()])[:, 1]
-    wanted = [
-        float((axes.transData.transform((0, y))[1] - low) / (high - low) * height) for y, _, _ in labels
-    ]
-    sizes = [fontsize * 1.25 * (text.count("\n") + 1) for _, text, _ in labels]
-    placed = spread(wanted, sizes, height)
+    box, inches = axes.get_position(), figure.get_size_inches()
+    width, height = box.width * inches[0] * 72, box.height * inches[1] * 72  # points
+    ends = axes.transAxes.inverted().transform(
+        axes.transData.transform([(x, y) for x, y, *_ in known] or [(1, 1)])
+    )
+    sizes = [fontsize * 1.25 * (text.count("\n") + 1) for _, _, text, _ in known]
+    placed = spread([float(at * height) for _, at in ends][: len(known)], sizes, height)
     annotations = []
-    for (_, text, colour), at, to in zip(labels, wanted, placed):
+    for (_, _, text, colour), (across, at), to in zip(known, ends, placed):
         annotations.append(
             axes.annotate(
                 text,
-                xy=(1, at / height),
+                xy=(across, at),
                 xycoords="axes fraction",
-                xytext=(14, to - at),
+                xytext=((1 - across) * width + 14, to - at * height),
                 textcoords="offset points",
                 va="center",
                 ha="left",
-                color=colour,
+                color=INK,
                 fontsize=fontsize,
                 linespacing=1.1,
                 annotation_clip=False,
                 arrowprops={
                     "arrowstyle": "-",
                     "color": colour,
-                    "linewidth": 0.6,
+                    "linewidth": 1.2 if xs is None else 0.7,
                     "shrinkA": 1,
-                    "shrinkB": 1,
+                    "shrinkB": 1 if xs is None else 4,
                     "relpos": (0, 0.5),
                 },
             )
@@ -233,7 +246,7 @@ def fraction_axis(axes: Axes, values: Sequence[float], name: str) -> None:
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Write ``<path>.png`` (160 dots per inch) and ``<path>.svg``, each atomically.
+    """Write ``<path>.png`` (160 dots per inch) and ``<path>.svg``, which turns dark with its reader, each atomically.
 
     Args:
         figure: What to write.
@@ -245,13 +258,27 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     Raises:
         RunFileError: A file cannot be written.
     """
-    files = []
+    buffer = io.BytesIO()
     with style():
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=_DPI, metadata=metadata)
-            files.append(write_bytes(f"{path}.{suffix}", buffer.getvalue()))
-    return files
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return [
+        write_bytes(f"{path}.png", buffer.getvalue()),
+        write_bytes(f"{path}.svg", to_svg(figure).encode()),
+    ]
+
+
+def to_svg(figure: Figure, *, text: bool = False) -> str:
+    """The figure as SVG, the same every time, with colours that turn dark with its reader.
+
+    Args:
+        figure: What to draw.
+        text: Whether text stays text, which is small and can be searched, but is set in the reader's font; otherwise
+            it is drawn as outlines.
+    """
+    buffer = io.StringIO()
+    with style(), mpl.rc_context({"svg.fonttype": "none" if text else "path"}):
+        figure.savefig(buffer, format="svg", dpi=_DPI, metadata={"Date": None})
+    return with_dark(buffer.getvalue())
 
 
 def shorten(names: Sequence[str]) -> list[str]:

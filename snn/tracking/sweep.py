@@ -17,7 +17,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from snn.tracking.files_tracker import record_failure
-from snn.tracking.sweep_report import Job, write_sweep_report
+from snn.tracking.sweep_jobs import Job
+from snn.tracking.sweep_report import PAGE, write_sweep_report
 
 __all__ = ["SweepReport", "write_sweep_report"]
 
@@ -66,7 +67,7 @@ class SweepReport(Callback):
             _say(f"\nNo report: {sweep_dir} holds no job.\n")
             return []
         report = write_sweep_report(sweep_dir)
-        _say(f"\n{report.text}\n\nReport: {report.path}\n")
+        _say(f"\n{report.text}\n\nReport: {report.path}\nPage: {report.path.with_name(PAGE)}\n")
         return [job for job in report.jobs if job.status in ("failed", "interrupted")]
 
 

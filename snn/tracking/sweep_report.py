@@ -1,155 +1,158 @@
-"""The report of a sweep: one table over its jobs, one figure, and every job that did not finish by name."""
+"""The report of one or many sweeps: a page and a table over their jobs, figures of what accuracy costs, and every job
+that did not finish by name."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections import Counter
+import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snn.tracking.files import RunFileError, read_json, write_text
-from snn.tracking.run_figures import describe, main_metric, nested
+from snn.tracking.files import write_text
+from snn.tracking.frontier import ENERGY, EVALUATION, LATENCY, Facet, facets
+from snn.tracking.frontier_page import frontier_page
+from snn.tracking.run_figures import describe, nested
+from snn.tracking.sweep_jobs import TABLE, Job, count, job_folders, read_jobs, to_csv, varied
 from snn.tracking.table import markdown_table, text_table
 
-_LEGEND = (
-    "The same as [results.csv](results.csv). *Same prediction*: share of samples for which the spiking and "
-    "the quantised network choose the same class. *Spike rate*: spikes per neuron per time step."
-)
-_DESCRIBED = ("model", "dataset", "neuron", "order")
-
-
-@dataclass
-class Job:
-    """One job of a sweep, as its folder tells it.
-
-    Args:
-        path: Its folder.
-        name: The folder's name below the sweep.
-        overrides: Key → value of the command line, as text.
-        status: ``finished``, ``failed``, ``interrupted`` or ``unfinished``.
-        error: Why it did not finish, where that is known.
-        summary: What ``summary.json`` holds.
-    """
-
-    path: Path
-    name: str
-    overrides: dict[str, str]
-    status: str
-    error: str | None = None
-    summary: dict[str, Any] = field(default_factory=dict)
+PAGE = "index.html"
+#: What jobs are told apart by first, where they differ.
+_NAMED = ("model", "dataset", "neuron", "T")
+#: Columns of the tables for people, and the fact that each shows; «{}» stands for the metric.
+_SHOWN = {
+    "float {}": "float",
+    "quantised {}": "quantised",
+    "spiking {}": "spiking",
+    "same prediction": "same prediction",
+    "spike rate": "spike rate",
+    "spikes per sample": "spikes per sample",
+    "energy (µJ)": "energy (µJ)",
+    "of float energy": "of float energy",
+    "latency (ms)": "latency (ms)",
+}
 
 
 class SweepTable(NamedTuple):
-    """Where a sweep's report is, and its table for the terminal."""
+    """Where a report is, and its table for the terminal."""
 
     path: Path
     text: str
     jobs: list[Job]
 
 
-def write_sweep_report(sweep_dir: str | Path) -> SweepTable:
-    """Write ``report.md``, ``results.csv`` and ``figures/accuracy_over_T`` from the folders of a sweep.
+def write_sweep_report(
+    sources: str | Path | Sequence[str | Path], folder: str | Path | None = None
+) -> SweepTable:
+    """Write ``index.html``, ``report.md``, ``results.csv`` and ``figures/`` from the folders of sweeps and runs.
 
     Args:
-        sweep_dir: The folder below which the jobs are.
+        sources: A sweep's folder, a run's, one with the ``results.csv`` of an earlier report, or several of these.
+        folder: Where to; ``None``: into the only source.
 
     Raises:
-        RunFileError: There is no job below the folder, or the report cannot be written.
+        RunFileError: A source holds nothing to report, or the report cannot be written.
     """
-    sweep_dir = Path(sweep_dir)
-    jobs = read_jobs(sweep_dir)
-    if not jobs:
-        raise RunFileError(f"{sweep_dir} holds no job: no folder below it has .hydra/overrides.yaml")
-    varied = _varied(jobs)
-    metrics = {main_metric(job.summary) for job in jobs if job.summary.get("results")}
-    metric = metrics.pop() if len(metrics) == 1 else "metric"
-    columns = ["job", *varied, f"float {metric}", f"quantised {metric}", f"spiking {metric}"]
-    columns += ["same prediction", "spike rate", "status"]
-    rows = [[job.name, *(_number(job.overrides.get(key)) for key in varied), *_numbers(job)] for job in jobs]
-    columns, rows = _without_empty(columns, rows)
-    extra = [[job.error, str(job.path.relative_to(sweep_dir))] for job in jobs]
-    write_text(
-        sweep_dir / "results.csv", _csv([*columns, "error", "folder"], [a + b for a, b in zip(rows, extra)])
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    folders = [Path(source) for source in listed]
+    if folder is None and len(folders) != 1:
+        raise ValueError("folder: say where a report of several sources goes")
+    folder = folders[0] if folder is None else Path(folder)
+    jobs = _all_jobs(folders)
+    found = facets(jobs)
+    several = len(found) > 1
+    drawn = [(facet, _draw(facet, folder, several)) for facet in found]
+    columns, rows = _table(jobs, found)
+    write_text(folder / TABLE, to_csv(jobs))
+    title = " and ".join(dict.fromkeys(source.resolve().name for source in folders))
+    commands = [command for source in folders if (command := _command(source))]
+    notes = _notes(found)
+    page = frontier_page(
+        title,
+        jobs,
+        [(facet, {key: one.svg for key, one in figures.items()}) for facet, figures in drawn],
+        columns,
+        rows,
+        counted=count(jobs),
+        command="\n".join(commands),
+        notes=notes,
+        folder=folder,
     )
-    figure = _draw(jobs, varied, sweep_dir)
-    open_jobs = [job for job in jobs if job.status != "finished"]
+    write_text(folder / PAGE, page)
     sections = [
-        f"# Sweep {sweep_dir.name}",
+        f"# Sweep {title}",
         f"**{count(jobs)}**",
-        _command(sweep_dir),
-        f"![{metric} over T]({figure.relative_to(sweep_dir).as_posix()})" if figure else "",
+        "\n".join(["```bash", *commands, "```"]) if commands else "",
+        f"As one page: [{PAGE}]({PAGE}).",
+        *(_section(facet, figures, folder, several) for facet, figures in drawn),
         "## Jobs\n\n"
-        + markdown_table(columns, [[_link(job, sweep_dir), *row[1:]] for job, row in zip(jobs, rows)]),
-        _LEGEND,
-        "## Not finished\n\n" + "\n".join(f"- {_told(job)}" for job in open_jobs) if open_jobs else "",
+        + markdown_table(columns, [[_link(job, folder), *row[1:]] for job, row in zip(jobs, rows)]),
+        f"More of each, and its command: [{TABLE}]({TABLE}).",
+        _bullets("Not finished", [job.told for job in jobs if job.status != "finished"]),
+        _bullets("How to read this", notes),
     ]
-    path = write_text(sweep_dir / "report.md", "\n\n".join(part for part in sections if part) + "\n")
-    text = "\n".join([text_table(columns, rows), "", count(jobs), *(f"  {_told(job)}" for job in open_jobs)])
-    return SweepTable(path, text, jobs)
+    path = write_text(folder / "report.md", "\n\n".join(part for part in sections if part) + "\n")
+    unfinished = [f"  {job.told}" for job in jobs if job.status != "finished"]
+    return SweepTable(path, "\n".join([text_table(columns, rows), "", count(jobs), *unfinished]), jobs)
 
 
-def read_jobs(sweep_dir: str | Path) -> list[Job]:
-    """Read the jobs below a folder, in the order of their numbers."""
-    import yaml
+def report_again(sources: str | Sequence[str], folder: Path) -> float:
+    """Write the report of sweeps and runs that ended earlier, and print it.
 
-    sweep_dir = Path(sweep_dir)
-    jobs = []
-    for file in sweep_dir.rglob(".hydra/overrides.yaml"):
-        path = file.parent.parent
-        if path == sweep_dir:
-            continue
-        listed = yaml.safe_load(file.read_text()) or []
-        overrides = dict(str(item).lstrip("+").partition("=")[::2] for item in listed)
-        jobs.append(_read_job(path, path.relative_to(sweep_dir).as_posix(), overrides))
-    return sorted(
-        jobs, key=lambda job: [(len(p), p) if p.isdigit() else (99, p) for p in re.split(r"(\d+)", job.name)]
-    )
+    That of one sweep takes the place of the one that the sweep ended with.
 
+    Args:
+        sources: See :func:`write_sweep_report`.
+        folder: Where that of several goes, or that of a run or a table.
 
-def count(jobs: Sequence[Job]) -> str:
-    """Say how many jobs ended how.
+    Returns:
+        The number of jobs that did not finish.
 
-    Example:
-        >>> count([Job(Path("0"), "0", {}, "finished"), Job(Path("1"), "1", {}, "failed")])
-        '2 jobs: 1 finished, 1 failed'
+    Raises:
+        RunFileError: A source holds nothing to report, or the report cannot be written.
     """
-    ends = Counter(job.status for job in jobs)
-    told = ", ".join(
-        f"{ends[status]} {status}" for status in sorted(ends, key=lambda s: (s != "finished", s))
-    )
-    return f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}: {told}"
+    listed = [sources] if isinstance(sources, str) else list(sources)
+    own = len(listed) == 1 and any(True for _ in job_folders(Path(listed[0])))
+    report = write_sweep_report(listed, listed[0] if own else folder)
+    sys.stdout.write(f"{report.text}\n\nReport: {report.path}\nPage: {report.path.with_name(PAGE)}\n")
+    return float(sum(job.status != "finished" for job in report.jobs))
 
 
-def _read_job(path: Path, name: str, overrides: dict[str, str]) -> Job:
-    if not (path / "summary.json").exists():
-        return Job(path, name, overrides, "unfinished", "no summary.json: it was killed, or it still runs")
-    try:
-        summary = read_json(path / "summary.json")
-    except RunFileError as error:
-        return Job(path, name, overrides, "failed", str(error))
-    if not isinstance(summary, dict):
-        return Job(path, name, overrides, "failed", "summary.json does not hold a table")
-    status = str(summary.get("status") or "unfinished")
-    reason = " ".join(str(summary.get("error") or "").split())
-    return Job(path, name, overrides, status, reason or None, summary)
+def _all_jobs(folders: Sequence[Path]) -> list[Job]:
+    if len(folders) == 1:
+        return read_jobs(folders[0])
+    jobs = []
+    for source in folders:
+        own = read_jobs(source)
+        name = source.resolve().name
+        jobs += [replace(job, name=name if job.path == source else f"{name}/{job.name}") for job in own]
+    return jobs
 
 
-def _varied(jobs: Sequence[Job]) -> list[str]:
-    keys = dict.fromkeys(key for job in jobs for key in job.overrides)
-    return [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1]
+def _table(jobs: Sequence[Job], found: Sequence[Facet]) -> tuple[list[str], list[list[Any]]]:
+    named = [name for name in _NAMED if len({_named(job, name) for job in jobs} - {None}) > 1]
+    keys = [key for key in varied(jobs) if key not in _NAMED]
+    metrics = {job.facts["metric"] for job in jobs if "metric" in job.facts}
+    metric = metrics.pop() if len(metrics) == 1 else "metric"
+    columns = ["job", *named, *keys, *(name.format(metric) for name in _SHOWN), "Pareto set of", "status"]
+    rows = []
+    for job in jobs:
+        facts = dict(job.facts)
+        if facts.get("energy (µJ)") is not None and facts.get("float energy (µJ)"):
+            facts["of float energy"] = facts["energy (µJ)"] / facts["float energy (µJ)"]
+        best = [cost.key for facet in found for cost in facet.on_frontier(job)]
+        own = [_named(job, name) for name in named] + [_number(job.overrides.get(key)) for key in keys]
+        shown = [facts.get(fact) for fact in _SHOWN.values()]
+        rows.append([job.name, *own, *shown, ", ".join(best) or None, job.status])
+    kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
-def _numbers(job: Job) -> list[Any]:
-    results = job.summary.get("results") or {}
-    metric = main_metric(job.summary)
-    values = [nested(results, name, "metrics").get(metric) for name in ("float", "quantized", "spiking")]
-    agreement = nested(results, "spiking", "agreement")
-    same = agreement["same_prediction"] / agreement["samples"] if agreement.get("samples") else None
-    return [*values, same, nested(results, "spiking").get("spike_rate"), job.status]
+def _named(job: Job, name: str) -> Any:
+    """A fact, or what the command line said of a job that did not come so far."""
+    return job.facts[name] if name in job.facts else _number(job.overrides.get(name))
 
 
 def _number(text: str | None) -> Any:
@@ -159,79 +162,108 @@ def _number(text: str | None) -> Any:
         return text
 
 
-def _without_empty(columns: list[str], rows: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
-    kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
-    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+class _Drawn(NamedTuple):
+    """One figure: its PNG, and its SVG for the page."""
+
+    path: Path
+    svg: str
 
 
-def _draw(jobs: Sequence[Job], varied: Sequence[str], sweep_dir: Path) -> Path | None:
-    rows = []
-    for job in jobs:
-        values = _numbers(job)
-        steps = nested(job.summary, "results", "spiking").get("T") or job.summary.get("T")
-        # An unfinished job may hold numbers of a part of the data: fit for the table, not for the figure.
-        if job.status == "finished" and values[2] is not None and steps:
-            row = {"T": steps, "float": values[0], "quantized": values[1], "accuracy": values[2]}
-            rows.append({**row, "label": _label(job, varied), "dataset": job.summary.get("dataset")})
-    if not rows:
-        return None
-    from snn.tracking.style import save
-    from snn.tracking.sweep_figures import accuracy_over_T
+def _draw(facet: Facet, folder: Path, several: bool) -> dict[str, _Drawn]:
+    """By key of the cost."""
+    from snn.tracking.frontier_figures import score_over_cost
+    from snn.tracking.style import save, to_svg
 
-    told = {key: {str(job.summary[key]) for job in jobs if job.summary.get(key)} for key in _DESCRIBED}
-    shared = {key: values.pop() for key, values in told.items() if len(values) == 1}
-    seeds = len({job.overrides.get("seed") for job in jobs}) if "seed" in varied else 1
-    subtitle = describe(shared) + (
-        f"; mean of {seeds} seeds, bars from lowest to highest" if seeds > 1 else ""
-    )
-    metric = main_metric(next(job.summary for job in jobs if job.status == "finished"))
-    return save(
-        accuracy_over_T(rows, subtitle=subtitle, metric=metric), sweep_dir / "figures" / "accuracy_over_T"
-    )[0]
+    of_set = "".join(c if c.isalnum() or c in "-_" else "_" for c in facet.dataset)
+    tail = f"_{of_set}" if several else ""
+    drawn = {}
+    for cost in facet.costs:
+        figure = score_over_cost(facet, cost, subtitle=_subtitle(facet))
+        name = f"{facet.metric}_over_{cost.key}{tail}"
+        drawn[cost.key] = _Drawn(save(figure, folder / "figures" / name)[0], to_svg(figure, text=True))
+    return drawn
 
 
-def _label(job: Job, varied: Sequence[str]) -> str:
-    told = []
-    tails = Counter(key.split(".")[-1] for key in varied)
-    for key in varied:
-        value = job.overrides.get(key)
-        if key in ("T", "seed", "dataset") or value is None:
-            continue
-        tail = key.split(".")[-1]
-        value = value.rstrip("/").split("/")[-1]
-        speaks = key in ("model", "neuron", "experiment", "checkpoint")
-        told.append(value if speaks else f"{tail if tails[tail] == 1 else key}={value}")
-    return ", ".join(told) or str(job.summary.get("neuron") or "spiking")
+def _subtitle(facet: Facet) -> str:
+    """What the points have in common, and what the marks mean."""
+    facts = [job.facts for point in facet.points for job in point.jobs]
+    told = {
+        key: {f.get(key) for f in facts} for key in ("model", "neuron", "split", "samples", "energy profile")
+    }
+    same: dict[str, Any] = {key: next(iter(values)) for key, values in told.items() if len(values) == 1}
+    who = describe({"dataset": facet.dataset.partition(" (")[0], "model": same.get("model")})
+    samples = f"{same['samples']:,} {same.get('split') or ''} samples" if same.get("samples") else ""
+    profile = f"energy={same['energy profile']}" if same.get("energy profile") else ""
+    seeds = max(len(point.jobs) for point in facet.points)
+    runs = f"means of up to {seeds} runs, bars from lowest to highest" if seeds > 1 else ""
+    shared = ", ".join(filter(None, [who, same.get("neuron"), " ".join(samples.split()), profile]))
+    return "; ".join(filter(None, [shared, "ringed: Pareto set of the spiking networks", runs]))
 
 
-def _command(sweep_dir: Path) -> str:
-    if not (sweep_dir / "multirun.yaml").exists():
+def _notes(found: Sequence[Facet]) -> list[str]:
+    facts = {cost.fact for facet in found for cost in facet.costs}
+    lines = [
+        "Pareto set: no other spiking network of the same data set is at least as good at no more of that cost, and "
+        "better in one of the two. It is looked for on each axis by itself.",
+        "Each score is read at the end of a network built for T steps. Same prediction: share of samples for which "
+        "the spiking and the quantised network choose the same class. Spike rate: spikes per neuron per time step.",
+    ]
+    if ENERGY.fact in facts:
+        lines.append(
+            "Energy is an account of operations under a profile, no measurement; its constants and assumptions stand "
+            "in each job's report. Beside it the float ANN, and a quantised ANN with as many levels."
+        )
+    if LATENCY.fact in facts:
+        lines.append(
+            "Wall time per sample of a warm network on the machine that ran it, batch and execution as in the table "
+            f"{TABLE}; not that of neuromorphic hardware."
+        )
+    if EVALUATION.fact in facts:
+        lines.append(
+            "Evaluation time: wall time of the whole evaluation per sample, loading and counting of spikes included, "
+            "whatever else the machine was doing. evaluate.py analysis=latency measures properly."
+        )
+    accuracies = [j.facts for f in found if f.metric == "accuracy" for p in f.points for j in p.jobs]
+    samples = [f["samples"] for f in accuracies if f.get("samples")]
+    if samples:
+        worst = max(
+            (f["spiking"] * (1 - f["spiking"]) / f["samples"]) ** 0.5 for f in accuracies if f.get("samples")
+        )
+        lines.append(
+            f"The standard error of an accuracy from {min(samples):,} samples is up to {100 * worst:.1f} points; "
+            "smaller differences say little."
+        )
+    return lines
+
+
+def _section(facet: Facet, drawn: Mapping[str, _Drawn], folder: Path, several: bool) -> str:
+    heading = [f"## {facet.dataset}: {facet.metric}"] if several else []
+    images = [
+        f"![{facet.metric} over {key}]({Path(os.path.relpath(one.path, folder)).as_posix()})"
+        for key, one in drawn.items()
+    ]
+    return "\n\n".join([*heading, "\n".join(images)])
+
+
+def _command(source: Path) -> str:
+    """The command line that made a sweep."""
+    file = source / "multirun.yaml"
+    if not file.exists():
         return ""
-    import shlex
-
     import yaml
 
-    hydra: Mapping[str, Any] = (yaml.safe_load((sweep_dir / "multirun.yaml").read_text()) or {}).get(
-        "hydra"
-    ) or {}
+    hydra: Mapping[str, Any] = (yaml.safe_load(file.read_text("utf-8")) or {}).get("hydra") or {}
     overrides = nested(hydra, "overrides").get("task") or []
     script = nested(hydra, "job").get("name")
-    return f"```bash\npython {script}.py -m {shlex.join(map(str, overrides))}\n```" if script else ""
+    return f"python {script}.py -m {shlex.join(map(str, overrides))}" if script else ""
 
 
-def _link(job: Job, sweep_dir: Path) -> str:
-    report = job.path / "report.md"
-    return f"[{job.name}]({report.relative_to(sweep_dir).as_posix()})" if report.exists() else job.name
+def _link(job: Job, folder: Path) -> str:
+    report = job.path / "report.md" if job.path else None
+    if report is None or not report.exists():
+        return job.name
+    return f"[{job.name}]({Path(os.path.relpath(report, folder)).as_posix()})"
 
 
-def _told(job: Job) -> str:
-    overrides = " ".join(f"{key}={value}" for key, value in job.overrides.items())
-    return f"job {job.name} ({overrides}) {job.status}: {job.error or 'no reason is recorded'}"
-
-
-def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+def _bullets(heading: str, lines: Sequence[str]) -> str:
+    return f"## {heading}\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""

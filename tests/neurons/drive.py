@@ -23,7 +23,7 @@ def counts(neuron: Neuron, aggregate: Tensor, coding: str, chunk: int | None = N
     T, seen = len(aggregate), []
 
     def keep(_run: Run, event: Event) -> None:
-        seen.append(event.counts)
+        seen.append(event.counts.clone())
 
     run = Run(T, coding, observers=[keep])
     with running(run):

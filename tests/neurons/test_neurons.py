@@ -90,7 +90,7 @@ def test_two_calls_in_one_forward_are_two_trajectories(name: str) -> None:
     chunk = 2 if neuron.causal else T
     alone = [counts(neuron, x, coding) for x in inputs]
     together: dict[int, list[torch.Tensor]] = {0: [], 1: []}
-    run = Run(T, coding, observers=[lambda _run, event: together[event.call].append(event.counts)])
+    run = Run(T, coding, observers=[lambda _run, event: together[event.call].append(event.counts.clone())])
     with running(run):
         for start in range(1, T + 1, chunk):
             run.start_chunk(range(start, start + chunk))

@@ -5,7 +5,6 @@ from matplotlib.text import Annotation
 
 from snn.tracking.figures import accuracy_over_time, training_curves
 from snn.tracking.layer_figures import spike_rate_heatmap, spike_rate_per_layer
-from snn.tracking.sweep_figures import accuracy_over_T
 
 from .summaries import LAYER_NAMES, layers
 from .test_style import boxes
@@ -161,69 +160,3 @@ def test_training_without_validation_still_draws():
     figure = training_curves([{"name": "float", "loss": [(1, 0.7)]}])
     assert list(figure.axes[0].lines[0].get_ydata()) == [0.7]
     assert len(figure.axes) == 1
-
-
-def sweep_rows(dataset="trec", seeds=(0,)):
-    return [
-        {
-            "T": t,
-            "accuracy": 0.9 - 0.3 / t - (0.02 if neuron == "integrate_fire" else 0) + 0.01 * seed,
-            "label": neuron,
-            "dataset": dataset,
-            "float": 0.95,
-            "quantized": 0.9 - 0.3 / t,
-        }
-        for neuron in ("para_inf", "integrate_fire")
-        for t in (1, 2, 4, 16)
-        for seed in seeds
-    ]
-
-
-def test_sweep_has_one_line_per_label_over_integer_T():
-    figure = accuracy_over_T(sweep_rows())
-    axes = figure.axes[0]
-    curve = next(c for c in axes.containers if c.get_label() == "para_inf").lines[0]
-    assert list(curve.get_xdata()) == [1, 2, 4, 16]
-    assert list(curve.get_ydata()) == pytest.approx([0.6, 0.75, 0.825, 0.88125])
-    assert axes.get_xscale() == "log"
-    figure.canvas.draw()
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4", "16"]
-    assert "float ANN 95.0 %" in texts(figure)
-    # It differs from T to T, so a line for it would be wrong.
-    assert not any("quantised" in text for text in texts(figure))
-    assert no_overlap(figure, axes)
-
-
-def test_seeds_are_averaged_with_bars_from_lowest_to_highest():
-    figure = accuracy_over_T(sweep_rows(seeds=(0, 1, 5)))
-    bars = next(c for c in figure.axes[0].containers if c.get_label() == "para_inf")
-    assert list(bars.lines[0].get_ydata()) == pytest.approx([0.62, 0.77, 0.845, 0.90125])
-    first = bars.lines[2][0].get_segments()[0]
-    assert first[:, 1].tolist() == pytest.approx([0.6, 0.65])
-
-
-def test_many_long_labels_stay_on_the_page():
-    rows = [
-        {**row, "label": f"{row['label']}, order={order}, coverage={coverage}"}
-        for row in sweep_rows()
-        for order in ("early", "late", "even")
-        for coverage in ("full", "ffn")
-    ]
-    figure = accuracy_over_T(rows)
-    found = end_label_boxes(figure, figure.axes[0])
-    assert len(found) == 13
-    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.y1 for box in found)
-    assert no_overlap(figure, figure.axes[0])
-
-
-def test_data_sets_get_a_panel_each():
-    figure = accuracy_over_T(sweep_rows("trec") + sweep_rows("sst2"))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["trec", "sst2"]
-    for axes in figure.axes:
-        assert no_overlap(figure, axes)
-        assert axes.get_ylabel() == "accuracy (%)"
-
-
-def test_a_sweep_without_results_is_refused():
-    with pytest.raises(ValueError, match="no finished job"):
-        accuracy_over_T([])

@@ -9,7 +9,7 @@ import pytest
 
 from snn.tracking import RunFileError, record_failure, write_sweep_report
 from snn.tracking.sweep import SweepReport
-from snn.tracking.sweep_report import read_jobs
+from snn.tracking.sweep_jobs import read_jobs
 
 from .summaries import make_job, summary
 
@@ -69,11 +69,11 @@ def test_results_csv_holds_full_precision_and_errors(sweep):
     with (folder / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["job"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
-    assert float(rows[1]["spiking accuracy"]) == 0.54
+    assert (rows[1]["metric"], float(rows[1]["spiking"])) == ("accuracy", 0.54)
     assert float(rows[1]["same prediction"]) == 0.999
     assert rows[4]["status"] == "failed"
     assert rows[4]["error"].startswith("ConfigError")
-    assert rows[5]["spiking accuracy"] == ""
+    assert rows[5]["spiking"] == ""
 
 
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path):
@@ -82,11 +82,13 @@ def test_jobs_are_in_the_order_of_their_numbers(tmp_path):
     assert [job.name for job in read_jobs(tmp_path)] == ["1", "2", "9", "10"]
 
 
-def test_two_data_sets_are_two_panels(tmp_path):
+def test_each_data_set_has_figures_of_its_own(tmp_path):
     make_job(tmp_path, "0", ["dataset=trec"], result(4))
     make_job(tmp_path, "1", ["dataset=sst2"], result(4, dataset="sst2"))
-    write_sweep_report(tmp_path)
-    assert (tmp_path / "figures" / "accuracy_over_T.png").is_file()
+    text = write_sweep_report(tmp_path).path.read_text()
+    for name in ("trec", "sst2"):
+        assert (tmp_path / "figures" / f"accuracy_over_T_{name}.png").is_file()
+        assert f"## {name}: accuracy" in text
 
 
 def test_a_sweep_in_which_nothing_finished_has_no_figure(tmp_path):

@@ -12,7 +12,7 @@ import csv
 import itertools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,15 @@ from snn.models.registry import create_model
 
 HERE = Path(__file__).parent
 STEPS = (2, 4, 8, 16, 32, 64)
-COLUMNS = ("neuron", "method", "calibration_batches", "T", "test_accuracy", "samples")
+#: As in the reports of sweeps, which can be made from it: ``python evaluate.py report=FOLDER``.
+SAME = {
+    "model": "resnet20",
+    "dataset": "cifar10",
+    "split": "test",
+    "metric": "accuracy",
+    "status": "finished",
+}
+COLUMNS = ("neuron", "method", "calibration_batches", "T", "spiking", "samples", "float", *SAME)
 BATCH, ROWS = 32, 32768
 CLOSED = {"rule": "closed_form"}
 
@@ -56,8 +64,6 @@ class Method:
     initial: float | None = None
     local: bool = False
     rate: bool = False
-    batches: tuple[int, ...] = (1, 10, 100)
-    steps: tuple[int, ...] = STEPS
 
 
 PARA, IF = "para_inf_channelwise", "integrate_fire"
@@ -70,10 +76,10 @@ METHODS = [
     Method(PARA, "closed form, online", correction={**CLOSED, "order": "online"}),
     Method(PARA, "as released: maxima, leaky, online", init="max", correction=RELEASED),
     Method(IF, "rate, 99.9th percentile, membrane from 1/2", init="percentile", initial=0.5, rate=True),
-    Method(IF, "rate, 99.9th percentile, membrane from 0", "percentile", None, 0.0, rate=True, batches=(10,)),
-    Method(IF, "rate, maxima, membrane from 0", "max", None, 0.0, rate=True, batches=(10,)),
-    Method(IF, "shift and height, closed form", "mse", CLOSED, 0.5, batches=(10,), steps=STEPS[:5]),
-    Method(IF, "local balancing", "percentile", None, 0.5, local=True, batches=(1,), steps=STEPS[:5]),
+    Method(IF, "rate, 99.9th percentile, membrane from 0", "percentile", None, 0.0, rate=True),
+    Method(IF, "rate, maxima, membrane from 0", "max", None, 0.0, rate=True),
+    Method(IF, "shift and height, closed form", "mse", CLOSED, 0.5),
+    Method(IF, "local balancing", "percentile", None, 0.5, local=True),
 ]
 
 
@@ -94,18 +100,19 @@ class Table:
     def missing(self, *key: Any) -> bool:
         return tuple(map(str, key)) not in self.done
 
-    def add(self, *key: Any, accuracy: float, samples: int) -> None:
+    def add(self, *key: Any, accuracy: float, samples: int, baseline: float) -> None:
         with self.path.open("a") as file:
-            csv.writer(file).writerow([*key, f"{accuracy:.4f}", samples])
+            row = [*key, f"{accuracy:.4f}", samples, f"{baseline:.4f}", *SAME.values()]
+            csv.writer(file, lineterminator="\n").writerow(row)
         sys.stderr.write(f"{key} {accuracy:.4f}\n")
 
 
 def cells() -> Iterator[tuple[Method, int, int]]:
-    """The table's cells, those first that say most."""
-    for neuron, count in itertools.product((PARA, IF), (10, 100, 1)):
+    """The table's cells, those first that say most, and last those that take long."""
+    for (neuron, local), count in itertools.product(((PARA, False), (IF, False), (IF, True)), (10, 100, 1)):
         for method in METHODS:
-            if method.neuron == neuron and count in method.batches:
-                for T in (64,) if method.rate else method.steps:
+            if (method.neuron, method.local) == (neuron, local):
+                for T in (64,) if method.rate else STEPS:
                     yield method, count, T
 
 
@@ -142,11 +149,7 @@ def main(data_dir: str, weights: str, rate_images: int = 500) -> None:
     whole = {k: torch.cat([b[k] for b in tests[PARA]]) for k in tests[PARA][0]}
     stride = len(whole["labels"]) // rate_images
     tests[IF] = [{k: v[::stride][i : i + 250] for k, v in whole.items()} for i in range(0, rate_images, 250)]
-    for neuron in (PARA, IF):
-        key = (neuron, "float network", 0, 0)
-        if table.missing(*key):
-            found = evaluate(model, tests[neuron])
-            table.add(*key, accuracy=found.score, samples=found.samples)
+    baseline = {neuron: evaluate(model, tests[neuron]).score for neuron in (PARA, IF)}
     for method, count, T in cells():
         if not table.missing(method.neuron, method.name, count, T):
             continue
@@ -155,26 +158,23 @@ def main(data_dir: str, weights: str, rate_images: int = 500) -> None:
         over_time = found.per_timestep.get("accuracy", [])
         for t in STEPS if method.rate else (T,):
             accuracy = over_time[t - 1] if method.rate else found.score
-            table.add(method.neuron, method.name, count, t, accuracy=accuracy, samples=found.samples)
+            key = method.neuron, method.name, count, t
+            table.add(*key, accuracy=accuracy, samples=found.samples, baseline=baseline[method.neuron])
 
 
 def draw(batches: str = "10") -> None:
     """The figure: the methods at one number of calibration batches."""
+    from snn.tracking import frontier
+    from snn.tracking.frontier_figures import score_over_cost
     from snn.tracking.style import save
-    from snn.tracking.sweep_figures import accuracy_over_T
+    from snn.tracking.sweep_jobs import read_jobs
 
-    with (HERE / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    baseline = next(float(row["test_accuracy"]) for row in rows if row["neuron"] == PARA and row["T"] == "0")
-    points = [
-        {"T": row["T"], "accuracy": float(row["test_accuracy"]), "label": row["method"], "float": baseline}
-        for row in rows
-        if row["neuron"] == PARA and row["calibration_batches"] == batches
-    ]
-    save(
-        accuracy_over_T(points, subtitle=f"ResNet-20, CIFAR-10 (JPEG), {batches} batches of {BATCH}"),
-        HERE / "figures" / "accuracy_over_T",
-    )
+    jobs = [job for job in read_jobs(HERE) if job.overrides["calibration_batches"] == batches]
+    (facet,) = frontier.facets([job for job in jobs if job.facts["neuron"] == PARA])
+    for index, point in enumerate(facet.points):
+        facet.points[index] = replace(point, label=point.label.removeprefix("method="))
+    subtitle = f"ResNet-20, CIFAR-10 (JPEG), {batches} batches of {BATCH}; ringed: Pareto set"
+    save(score_over_cost(facet, frontier.STEPS, subtitle=subtitle), HERE / "figures" / "accuracy_over_T")
 
 
 if __name__ == "__main__":
