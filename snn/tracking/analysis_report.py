@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from snn.tracking.latency_report import latency_section
 from snn.tracking.table import markdown_table
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def analysis_sections(summary: Mapping[str, Any], image: Callable[[str, str], st
         summary: As in ``summary.json``.
         image: Name and text of a figure → its Markdown; empty where there is none.
     """
-    return [_tokens(summary.get("tokens") or {}, image), _early_exit(summary.get("early_exit") or {}, image)]
+    return [
+        _tokens(summary.get("tokens") or {}, image),
+        _early_exit(summary.get("early_exit") or {}, image),
+        latency_section(summary.get("latency") or {}),
+    ]
 
 
 def _tokens(found: Mapping[str, Any], image: Callable[[str, str], str]) -> str:

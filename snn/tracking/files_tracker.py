@@ -23,8 +23,7 @@ class FilesTracker(Tracker):
     """
 
     def __init__(self, config: TrackingConfig, keep_until_step: int | None = None):
-        super().__init__(config)
-        self._keep = keep_until_step
+        super().__init__(config, keep_until_step)
         self._dir: Path | None = None
         self._metrics: MetricsLog | None = None
 
@@ -48,14 +47,21 @@ class FilesTracker(Tracker):
                 run_dir / "summary.json",
                 {"status": "unfinished", "name": name, "error": "the run has not ended"},
             )
-        self._metrics = MetricsLog(run_dir / "metrics.jsonl", keep_until_step=self._keep)
+        self._metrics = MetricsLog(run_dir / "metrics.jsonl", keep_until_step=self.keep_until_step)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         if self._metrics is not None:
             self._metrics.write(metrics, step)
 
-    def curve(self, name: str, x_name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+    def curve(self, name: str, x_name: str, xs: Sequence[int], ys: Sequence[float]) -> None:
         self.table(name, [x_name, name], list(zip(xs, ys)))
+
+    def curves(self, name: str, x_name: str, xs: Sequence[int], ys: Mapping[str, Sequence[float]]) -> None:
+        self.table(name, [x_name, *ys], list(zip(xs, *ys.values())))
+
+    def confusion(self, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+        rows = [[label, *row] for label, row in zip(labels, counts)]
+        self.table("confusion", ["label", *(f"taken for {label}" for label in labels)], rows)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         if self._dir is None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from snn.tracking.analysis_report import analysis_sections
+from snn.tracking.distillation_report import distillation_section
 from snn.tracking.energy_report import energy_section
 from snn.tracking.files import read_json, read_metrics, write_text
+from snn.tracking.latency_report import decision_sentence
 from snn.tracking.run_figures import draw_run, main_metric, nested
 from snn.tracking.table import format_number, markdown_table
-from snn.tracking.tracker import Tracker
 
 NETWORKS = {
     "float": "float ANN",
@@ -53,6 +54,8 @@ def write_run_report(run_dir: str | Path) -> RunReport:
         _headline(summary),
         _image(figures, "accuracy_over_time", run_dir, "Accuracy after each time step"),
         _results(summary),
+        distillation_section(summary),
+        _image(figures, "confusion", run_dir, "What was taken for what"),
         _over_time(summary),
         _spikes(summary, figures, run_dir),
         energy_section(summary, _image(figures, "energy_by_part", run_dir, "Energy by what is computed")),
@@ -63,45 +66,6 @@ def write_run_report(run_dir: str | Path) -> RunReport:
     ]
     path = write_text(run_dir / "report.md", "\n\n".join(part for part in sections if part) + "\n")
     return RunReport(path, figures)
-
-
-def publish(tracker: Tracker, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
-    """Hand a tracker what a summary holds besides single numbers: curves over time, tables and figures."""
-    spiking = nested(summary, "results", "spiking")
-    split = summary.get("split") or "test"
-    for metric, values in nested(spiking, "per_timestep").items():
-        tracker.curve(f"{split}/{metric}_at_t", "timestep", list(range(1, len(values) + 1)), values)
-    if rates := network_rate_over_time(summary.get("layers") or []):
-        tracker.curve(f"{split}/spike_rate_at_t", "timestep", list(range(1, len(rates) + 1)), rates)
-    for name, layers in (
-        ("spike_rates", summary.get("layers")),
-        ("verification", nested(summary, "verification").get("layers")),
-        ("attribution", nested(summary, "attribution").get("variants")),
-    ):
-        if layers:
-            columns = list(
-                dict.fromkeys(k for layer in layers for k, v in layer.items() if not isinstance(v, list))
-            )
-            tracker.table(name, columns, [[layer.get(column) for column in columns] for layer in layers])
-    for name, path in figures.items():
-        tracker.figure(f"figures/{name}", path)
-
-
-def network_rate_over_time(layers: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Spikes per neuron of all layers together at each time step; empty where a layer's are not known.
-
-    Example:
-        >>> network_rate_over_time([
-        ...     {"neurons": 3, "rate_per_timestep": [1.0, 0.0]},
-        ...     {"neurons": 1, "rate_per_timestep": [0.0, 1.0]},
-        ... ])
-        [0.75, 0.25]
-    """
-    if not all(layer.get("neurons") and layer.get("rate_per_timestep") for layer in layers):
-        return []
-    total = sum(layer["neurons"] for layer in layers)
-    spikes = [[layer["neurons"] * rate for rate in layer["rate_per_timestep"]] for layer in layers]
-    return [sum(at_t) / total for at_t in zip(*spikes)]
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
@@ -175,7 +139,9 @@ def _over_time(summary: Mapping[str, Any]) -> str:
             " *Prefix*: the neurons are not causal, a spike at step t may depend on later input, so only the "
             "last line is what a network gives that stops there."
         )
-    return f"## Over time steps\n\n{note}\n\n" + markdown_table(["t", *columns], rows)
+    decided = decision_sentence(spiking.get("decisions_per_timestep") or (), causal)
+    parts = ["## Over time steps", note, markdown_table(["t", *columns], rows), decided]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _spikes(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir: Path) -> str:
@@ -202,6 +168,7 @@ def _spikes(summary: Mapping[str, Any], figures: Mapping[str, Path], run_dir: Pa
         parts.append(markdown_table(["layer", *(key.replace("_", " ") for key in keys)], rows))
     parts.append(_image(figures, "spike_rate_per_layer", run_dir, "Spike rate per layer"))
     parts.append(_image(figures, "spike_rate_heatmap", run_dir, "Spike rate per layer and time step"))
+    parts.append(_image(figures, "spike_raster", run_dir, "Spikes of a few neurons, one sample"))
     return "\n\n".join(part for part in parts if part)
 
 

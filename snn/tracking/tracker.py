@@ -1,4 +1,4 @@
-"""Trackers: where a run's numbers go while it runs. Files always; Weights & Biases where asked for.
+"""Trackers: where a run's numbers go while it runs. Files always; Weights & Biases, TensorBoard where asked for.
 
     with create_trackers(config.tracking) as trackers:
         trackers.start(config, run_dir, name="demo", job_type="train")
@@ -27,6 +27,8 @@ TRACKERS = Registry(
     "tracking.trackers",
     {
         "files": "snn.tracking.files_tracker:FilesTracker",
+        "live": "snn.tracking.live_tracker:LiveTracker",
+        "tensorboard": "snn.tracking.tensorboard_tracker:TensorBoardTracker",
         "wandb": "snn.tracking.wandb_tracker:WandbTracker",
     },
 )
@@ -37,10 +39,11 @@ class Tracker:
 
     Args:
         config: The ``tracking`` section of the config.
+        keep_until_step: Where a resumed run goes on; what it had recorded of later steps does not count.
     """
 
-    def __init__(self, config: TrackingConfig):
-        self.config = config
+    def __init__(self, config: TrackingConfig, keep_until_step: int | None = None):
+        self.config, self.keep_until_step = config, keep_until_step
 
     def start(
         self,
@@ -60,17 +63,35 @@ class Tracker:
             job_type: ``train``, ``convert`` or ``evaluate``.
         """
 
+    def enter(self, part: str) -> None:
+        """Say what the run does from now on; parts may lie within parts."""
+
+    def leave(self, part: str) -> None:
+        """Say that the part that was entered last is over."""
+
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Record metrics of one step; a step that is logged twice keeps both."""
 
-    def curve(self, name: str, x_name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
+    def curve(self, name: str, x_name: str, xs: Sequence[int], ys: Sequence[float]) -> None:
         """Record a curve over something other than the step, such as accuracy over time steps."""
+
+    def curves(self, name: str, x_name: str, xs: Sequence[int], ys: Mapping[str, Sequence[float]]) -> None:
+        """Record many curves over the same, such as the spike rate of every layer; a heat map, too."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Record a table."""
 
+    def confusion(self, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+        """Record how many samples of each class (rows) were taken for which (columns)."""
+
     def figure(self, name: str, path: Path) -> None:
         """Record a figure that lies in a PNG file."""
+
+    def page(self, name: str, path: Path) -> None:
+        """Record an HTML page that needs nothing else."""
+
+    def checkpoint(self, folder: Path, made: bool) -> None:
+        """Record a checkpoint's folder: one that the run has made, or the one that it started from."""
 
     def finish(self, summary: Mapping[str, Any], status: Status) -> None:
         """End the record."""
@@ -109,13 +130,23 @@ class Trackers(Tracker):
         for tracker in self.trackers:
             tracker.start(config, self.run_dir, name, group, job_type)
 
+    def enter(self, part: str) -> None:
+        self._each(lambda tracker: tracker.enter(part))
+
+    def leave(self, part: str) -> None:
+        self._each(lambda tracker: tracker.leave(part))
+
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         self._each(lambda tracker: tracker.log(metrics, step))
 
-    def curve(self, name: str, x_name: str, xs: Sequence[float], ys: Sequence[float]) -> None:
-        if len(xs) != len(ys):
-            raise ValueError(f"curve {name!r}: {len(xs)} values of {x_name}, {len(ys)} of the curve")
+    def curve(self, name: str, x_name: str, xs: Sequence[int], ys: Sequence[float]) -> None:
+        _check_length(name, x_name, xs, ys)
         self._each(lambda tracker: tracker.curve(name, x_name, xs, ys))
+
+    def curves(self, name: str, x_name: str, xs: Sequence[int], ys: Mapping[str, Sequence[float]]) -> None:
+        for one, values in ys.items():
+            _check_length(f"{name}/{one}", x_name, xs, values)
+        self._each(lambda tracker: tracker.curves(name, x_name, xs, ys))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         rows = [list(row) for row in rows]
@@ -123,8 +154,17 @@ class Trackers(Tracker):
             raise ValueError(f"table {name!r}: {len(columns)} columns, but a row of {len(wrong)}: {wrong!r}")
         self._each(lambda tracker: tracker.table(name, columns, rows))
 
+    def confusion(self, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> None:
+        self._each(lambda tracker: tracker.confusion(labels, counts))
+
     def figure(self, name: str, path: Path | str) -> None:
         self._each(lambda tracker: tracker.figure(name, Path(path)))
+
+    def page(self, name: str, path: Path | str) -> None:
+        self._each(lambda tracker: tracker.page(name, Path(path)))
+
+    def checkpoint(self, folder: Path | str, made: bool) -> None:
+        self._each(lambda tracker: tracker.checkpoint(Path(folder), made))
 
     def finish(self, summary: Mapping[str, Any] | None = None, status: Status = "finished") -> None:
         """Write ``summary.json`` and the report, hand figures and tables to every tracker, close them all.
@@ -163,11 +203,16 @@ class Trackers(Tracker):
 
     def _publish(self) -> None:
         from snn.tracking.files import write_json
-        from snn.tracking.report import publish, write_run_report
+        from snn.tracking.publish import publish
+        from snn.tracking.report import write_run_report
 
         assert self.run_dir is not None
-        write_json(self.run_dir / "summary.json", self.summary)
-        publish(self, self.summary, write_run_report(self.run_dir).figures)
+        self.enter("report")
+        try:
+            write_json(self.run_dir / "summary.json", self.summary)
+            publish(self, self.summary, write_run_report(self.run_dir).figures, self.run_dir)
+        finally:
+            self.leave("report")
 
     def _each(self, call: Callable[[Tracker], None]) -> None:
         for tracker in self.trackers:
@@ -185,12 +230,19 @@ class Trackers(Tracker):
             raise errors[0]
 
 
-def create_trackers(config: TrackingConfig | Mapping[str, Any] | None = None, **files: Any) -> Trackers:
+def _check_length(name: str, x_name: str, xs: Sequence[Any], ys: Sequence[Any]) -> None:
+    if len(xs) != len(ys):
+        raise ValueError(f"curve {name!r}: {len(xs)} values of {x_name}, {len(ys)} of the curve")
+
+
+def create_trackers(
+    config: TrackingConfig | Mapping[str, Any] | None = None, keep_until_step: int | None = None
+) -> Trackers:
     """Build the trackers that a config names; nothing is written before :meth:`Trackers.start`.
 
     Args:
         config: The ``tracking`` section, as the schema's dataclass or any mapping with its keys.
-        **files: For the tracker of files: ``keep_until_step``, see :class:`snn.tracking.files.MetricsLog`.
+        keep_until_step: See :class:`Tracker`.
 
     Raises:
         ConfigError: An unknown tracker, mode or key.
@@ -205,5 +257,6 @@ def create_trackers(config: TrackingConfig | Mapping[str, Any] | None = None, **
             if key not in known:
                 raise ConfigError(f"tracking.{key}: no such key; {did_you_mean(str(key), known)}")
         config = TrackingConfig(**{str(key): value for key, value in config.items()})
-    names = list(dict.fromkeys(["files", *(config.trackers or [])]))
-    return Trackers([TRACKERS.get(name)(config, **(files if name == "files" else {})) for name in names])
+    always = ["files", "live"] if config.live else ["files"]
+    names = dict.fromkeys([*always, *(config.trackers or [])])
+    return Trackers([TRACKERS.get(name)(config, keep_until_step) for name in names])

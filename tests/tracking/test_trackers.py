@@ -162,9 +162,28 @@ def leet(*arguments):
     return done.stdout
 
 
+RASTER = {
+    "T": 3,
+    "layers": [{"name": "a.act", "size": 9, "neurons": [0, 8], "spikes": [[1, 0, -1], [0, 0, 1]]}],
+}
+CONFUSION = {"labels": ["bad", "good"], "counts": [[40, 2], [3, 55]]}
+
+
+def write_checkpoint(folder, stage, config_hash):
+    folder.mkdir(parents=True)
+    about = {"lineage": {"config_hash": config_hash}}
+    (folder / "model.yaml").write_text(
+        yaml.safe_dump({"stage": stage, "model": {"name": "bert"}, "about": about})
+    )
+    (folder / "model.safetensors").write_bytes(stage.encode())
+
+
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
+    parent = tmp_path_factory.mktemp("parent")
+    write_checkpoint(parent / "checkpoint", "quantized", "0123456789")
+    (folder / "page.html").write_text("<p>words</p>")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
             patch.delenv(name, raising=False)
@@ -176,10 +195,18 @@ def offline(tmp_path_factory):
             for step in (1, 2, 3):
                 trackers.log({"float/train/loss": 1 / step}, step)
             trackers.log({"float/train/loss": math.nan}, step=2)  # a resumed stage logs a step again
-            trackers.summary.update(summary())
+            write_checkpoint(folder / "checkpoint", "spiking", "abcdef0123")
+            trackers.page("token_pages/0", folder / "page.html")
+            lineage = {**SUMMARY["lineage"], "parents": [str(parent)]}
+            trackers.summary.update(summary(raster=RASTER, confusion=CONFUSION, lineage=lineage))
     record = next(folder.glob("wandb/offline-run-*/run-*.wandb"))
     records = [json.loads(line) for line in leet("--json", str(record)).splitlines()]
     return folder, json.loads(leet("--summary", "--json", str(record))), records
+
+
+def table(folder, run, name):
+    entry = run["summary"][name]
+    return json.loads(next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}")).read_text())
 
 
 def history(records):
@@ -210,6 +237,75 @@ def test_wandb_holds_the_spike_rate_of_the_network_against_the_time_step(offline
     first = sum(layer["rate_per_timestep"][0] for layer in layers) / len(layers)  # all have as many neurons
     assert len(points) == 8
     assert points[0] == pytest.approx(first)
+
+
+def test_wandb_holds_the_spike_rate_of_every_layer_against_the_time_step(offline):
+    folder, run, records = offline
+    rows = [item for item in history(records) if any(key.startswith("spike_rate_at_t/") for key in item)]
+    assert [item["timestep"] for item in rows] == list(range(1, 9))
+    metrics = {r["metric"].get("name"): r["metric"] for r in records if r["type"] == "metric"}
+    for layer in SUMMARY["layers"]:
+        name = f"spike_rate_at_t/{layer['name']}"
+        assert [item[name] for item in rows] == layer["rate_per_timestep"]
+        assert metrics[name]["step_metric"] == "timestep"
+    kept = table(folder, run, "spike_rate_at_t_table")
+    assert kept["columns"] == ["name", "timestep", "value"]
+    first = SUMMARY["layers"][0]
+    expected = [[first["name"], t, rate] for t, rate in enumerate(first["rate_per_timestep"], 1)]
+    assert kept["data"][:8] == expected
+
+
+def test_wandb_holds_the_raster_and_the_confusion_matrix(offline):
+    folder, run, _ = offline
+    kept = table(folder, run, "raster")
+    assert kept["columns"] == ["layer", "neuron", "timestep", "sign"]
+    assert kept["data"] == [["a.act", 0, 1, 1], ["a.act", 0, 3, -1], ["a.act", 8, 3, 1]]
+    kept = table(folder, run, "confusion_table")
+    assert kept["data"] == [
+        ["bad", "bad", 40],
+        ["bad", "good", 2],
+        ["good", "bad", 3],
+        ["good", "good", 55],
+    ]
+    with (folder / "tables" / "confusion.csv").open() as file:
+        assert list(csv.reader(file)) == [
+            ["label", "taken for bad", "taken for good"],
+            ["bad", "40", "2"],
+            ["good", "3", "55"],
+        ]
+    for name in ("spike_raster", "confusion"):
+        assert (folder / "figures" / f"{name}.png").exists()
+
+
+def test_wandb_holds_pages(offline):
+    folder, run, _ = offline
+    page = next(folder.glob(f"wandb/offline-run-*/files/{run['summary']['token_pages/0']['path']}"))
+    assert "<p>words</p>" in page.read_text()
+
+
+def test_wandb_knows_the_checkpoint_that_was_made_and_the_one_that_it_was_made_from(offline):
+    _, _, records = offline
+    artifacts = {r["artifact"]["name"]: r["artifact"] for r in records if r["type"] == "artifact"}
+    made, used = artifacts["bert-spiking-abcdef01"], artifacts["bert-quantized-01234567"]
+    assert used["use_after_commit"]
+    assert not made.get("use_after_commit")
+    for artifact in (made, used):
+        assert artifact["type"] == "model"
+        assert {file["path"] for file in artifact["manifest"]["contents"]} == {
+            "model.yaml",
+            "model.safetensors",
+        }
+
+
+def test_checkpoints_stay_at_home_where_the_config_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
+    write_checkpoint(tmp_path / "run" / "checkpoint", "spiking", None)
+    with create_trackers({"trackers": ["wandb"], "mode": "offline", "checkpoints": False}) as trackers:
+        trackers.start({}, tmp_path / "run")
+    record = next((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
+    assert not any(
+        json.loads(line)["type"] == "artifact" for line in leet("--json", str(record)).splitlines()
+    )
 
 
 def test_wandb_holds_config_and_summary(offline):
