@@ -25,6 +25,7 @@ _EXPORTS = {
     "correct": "snn.conversion.training_free.correct:correct",
     "create_model": "snn.models.registry:create_model",
     "evaluate": "snn.evaluation.evaluate:evaluate",
+    "export_nir": "snn.conversion.nir_export:export_nir",
     "list_models": "snn.models.registry:list_models",
     "load": "snn.conversion.checkpoint:load_checkpoint",
     "load_dataset": "snn.data.load:load_dataset",

@@ -5,16 +5,22 @@ Light to import: what is heavy is imported where it is asked.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 from snn.config import Config
 from snn.errors import ConfigError, did_you_mean
 from snn.quantizers.registry import INITS
 
-STAGES = ("float", "calibrate", "quantized", "convert", "spiking", "native", "evaluate")
+#: Stages that train a network, each with a section of its own below ``training``.
+TRAINED = ("float", "general", "layers", "logits", "quantized", "spiking", "native")
+STAGES = (*TRAINED[:4], "calibrate", "quantized", "convert", "spiking", "native", "evaluate")
 #: The three stay light to import; tests hold them to :mod:`snn.conversion.training_free`.
 CORRECTION_RULES = ("spread", "closed_form", "integral", "leaky")
 CORRECTION_ORDERS = ("layerwise", "online")
 CORRECTION_REFERENCES = ("relu", "clipped_relu", "qcfs")
 PRECISIONS = ("auto", "no", "bf16")
+_TEACHERS = "name a run's folder, a checkpoint's, a folder or Hub name of transformers, or minilm"
 #: ``neuron=own``: the model's arguments describe its neurons.
 OWN_NEURON = "own"
 
@@ -29,6 +35,11 @@ def check(config: Config, script: str) -> None:
     Raises:
         ConfigError: Names the keys and what would work.
     """
+    if config.report is not None:
+        _check_report(config.report, script)
+        return
+    if config.export is not None:
+        _check_export(config.export, script)
     if config.T is not None and config.T < 1:
         raise ConfigError(f"T must be at least 1; got {config.T}")
     if config.analysis:
@@ -59,9 +70,12 @@ def check(config: Config, script: str) -> None:
     for name in ("batches", "rows", "levels"):
         if getattr(config.quantization, name) is not None:
             _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
+    _check_recipe(config)
+    _check_frames(config)
     _one_of("training.time_loss", config.training.time_loss, ("mean", "tet"))
-    for stage in ("float", "quantized", "spiking", "native"):
+    for stage in TRAINED:
         _at_least(f"training.{stage}.epochs", getattr(config.training, stage).epochs, 0)
+    _check_distillation(config)
     if script != "train":
         if config.checkpoint is None:
             raise ConfigError(f"checkpoint: {script}.py needs checkpoint=FOLDER, such as outputs/NAME/TIME")
@@ -69,6 +83,46 @@ def check(config: Config, script: str) -> None:
         raise ConfigError("T: train.py needs a number of time steps")
     if config.neuron.get("name") is not None and not _native(config):
         check_pair(config.neuron["name"], config.quantization.name if script == "train" else None, config)
+
+
+def _check_export(form: str, script: str) -> None:
+    if script != "convert":
+        raise ConfigError(f"export is a key of convert.py; got it for {script}.py")
+    _one_of("export", form, ("nir",))
+    if find_spec("nir") is None:
+        raise ConfigError("export=nir needs the package nir; `pip install nir`")
+
+
+def _check_report(report: object, script: str) -> None:
+    if script != "evaluate":
+        raise ConfigError(f"report is a key of evaluate.py; got it for {script}.py")
+    folders = report if isinstance(report, list) else [report]
+    wanted = "a folder such as multirun/evaluate/TIME, or a list of folders"
+    if not folders:
+        raise ConfigError(f"report must be {wanted}; got {report!r}")
+    for folder in folders:
+        if not isinstance(folder, str):
+            raise ConfigError(f"report must be {wanted}; got {report!r}")
+        if not Path(folder).is_dir():
+            raise ConfigError(f"report={folder}: there is no such folder; expected {wanted}")
+
+
+def _check_recipe(config: Config) -> None:
+    training = config.training
+    if training.ema is not None and not 0 < training.ema < 1:
+        raise ConfigError(f"training.ema must be between 0 and 1, such as 0.999, or null; got {training.ema}")
+    for name in ("mixup", "cutmix"):
+        _at_least(f"training.{name}", getattr(training, name), 0)
+    if not 0 <= training.mix_probability <= 1:
+        raise ConfigError(f"training.mix_probability must be in [0, 1]; got {training.mix_probability}")
+    if (training.mixup or training.cutmix) and (config.dataset.kind, config.dataset.task) != (
+        "image",
+        "classification",
+    ):
+        key = "mixup" if training.mixup else "cutmix"
+        raise ConfigError(
+            f"training.{key} mixes pictures and their classes; dataset={config.dataset.name} has none: set it to 0"
+        )
 
 
 def _check_transform(config: Config) -> None:
@@ -81,6 +135,18 @@ def _check_transform(config: Config) -> None:
         raise ConfigError(
             "conversion.transform_config and quantization.rules both say where the quantisers go; give one of them"
         )
+
+
+def _check_frames(config: Config) -> None:
+    """Frames of events are time steps, so there must be as many as the network has."""
+    events = config.dataset.events
+    frames = None if events is None else events.frames or config.T
+    for key, steps in (("T", config.T), ("model.args.T", config.model.args.get("T"))):
+        if frames is not None and steps is not None and frames != steps:
+            raise ConfigError(
+                f"dataset.events.frames={frames}, but {key}={steps}: each frame is one time step, so they must be "
+                "equal (dataset.events.frames=null follows T)"
+            )
 
 
 def _native(config: Config) -> bool:
@@ -160,9 +226,45 @@ def _check_training_free(config: Config) -> None:
             raise ConfigError(f"conversion.balance needs neuron=integrate_fire; got {config.neuron['name']}")
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_distillation(config: Config) -> None:
+    sections = {"distillation": config.distillation}
+    for stage in TRAINED:
+        section = getattr(config.training, stage)
+        if section.distillation is not None:
+            sections[f"training.{stage}.distillation"] = section.distillation
+        if section.distill is not None and not 0 <= section.distill <= 1:
+            raise ConfigError(f"training.{stage}.distill must be in [0, 1]; got {section.distill}")
+    for where, asked in sections.items():
+        if asked.teacher == "":
+            raise ConfigError(f"{where}.teacher: {_TEACHERS}")
+        weights = {name: getattr(asked, name) for name in ("hidden", "attention", "logits")}
+        for name, weight in weights.items():
+            _at_least(f"{where}.{name}", weight, 0)
+        if not any(weights.values()):
+            raise ConfigError(f"{where}: one of {', '.join(weights)} must be above 0, or nothing is learnt")
+        if not asked.temperature > 0:
+            raise ConfigError(f"{where}.temperature must be positive; got {asked.temperature}")
+        _one_of(f"{where}.weighting", asked.weighting, (None, "error"))
+        _one_of(f"{where}.adapter", asked.adapter, ("shared", "each", None))
+        if isinstance(asked.layers, str):
+            _one_of(f"{where}.layers", asked.layers, ("uniform", "last"))
+    for stage in config.training.stages:
+        if stage in ("general", "layers", "logits") and _no_teacher(config, stage):
+            raise ConfigError(
+                f"training.stages: {stage} learns from a teacher, distillation.teacher: {_TEACHERS}"
+            )
+
+
+def _no_teacher(config: Config, stage: str) -> bool:
+    section = getattr(config.training, stage)
+    named = (section.distillation and section.distillation.teacher) or config.distillation.teacher
+    return named is None and section.distill != 0 and "float" not in config.training.stages
+
+
+def _one_of(key: str, value: str | None, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{key}: unknown name {value!r}; {did_you_mean(str(value), choices)}")
+        names = [str(choice) if choice is not None else "null" for choice in choices]
+        raise ConfigError(f"{key}: unknown name {value!r}; {did_you_mean(str(value), names)}")
 
 
 def _at_least(key: str, value: float, least: float) -> None:

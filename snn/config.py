@@ -137,6 +137,39 @@ class ExecutionConfig:
 
 
 @dataclass
+class DistillationConfig:
+    """What there is to be learnt from a teacher; ``training.STAGE.distill`` says how much of the loss it is.
+
+    Attributes:
+        teacher: A run's folder, a checkpoint's, a folder or Hub name of transformers, or ``minilm``; null: the float
+            network of this run.
+        hidden: Weight of the outputs of embedding and layers, by mean squared error, >= 0.
+        attention: Weight of attention scores in front of the softmax, by mean squared error, >= 0.
+        logits: Weight of predictions: divergence of classes, mean squared error of measurements; >= 0.
+        temperature: That softens the predictions of classes, > 0.
+        weighting: Of a sample's predictions: null: all alike; ``error``: by how much larger the student's error is
+            than the teacher's.
+        layers: The teacher's layer for each of the student's: ``uniform``, the last of each of as many equal
+            blocks; ``last``, the last ones; or a list of their numbers, from 1.
+        adapter: Linear map that is learnt from the student's width to the teacher's: ``shared`` by all outputs, one for
+            ``each``, or null: none, for equal widths.
+        start: Whether a SpikingBERT starts from the teacher's embeddings and the layers that its own learn from.
+        cache: Whether the teacher's outputs for a data set are kept on disk, below ``paths.cache``.
+    """
+
+    teacher: str | None = None
+    hidden: float = 0.0
+    attention: float = 0.0
+    logits: float = 1.0
+    temperature: float = 2.0
+    weighting: str | None = None
+    layers: Any = "uniform"
+    adapter: str | None = "shared"
+    start: bool = False
+    cache: bool = False
+
+
+@dataclass
 class StageConfig:
     """One stage of training.
 
@@ -145,14 +178,21 @@ class StageConfig:
         lr: Learning rate; null: that of the optimizer.
         threshold_lr: Learning rate of thresholds; null: as ``lr``.
         patience: Stop after this many epochs without a better validation metric; null: never.
-        distill: Weight of the float network's predictions as soft targets, in [0, 1]; 0: labels alone.
+        distill: Share of ``distillation`` in the loss, in [0, 1]; the rest is that of labels. null: 1 where it names
+            a teacher, else 0.
+        dataset: Instead of the run's; null: that.
+        distillation: Instead of the run's; null: that. One without a teacher has the run's.
+        scheduler: Instead of the run's; null: that.
     """
 
     epochs: int = 1
     lr: float | None = None
     threshold_lr: float | None = None
     patience: int | None = None
-    distill: float = 0.0
+    distill: float | None = None
+    dataset: DatasetConfig | None = None
+    distillation: DistillationConfig | None = None
+    scheduler: dict[str, Any] | None = None
 
 
 @dataclass
@@ -160,27 +200,36 @@ class TrainingConfig:
     """The stages of a run and how training goes.
 
     Attributes:
-        stages: In order, any of ``float``, ``calibrate``, ``quantized``, ``convert``, ``spiking``, ``native``,
-            ``evaluate``.
+        stages: In order, any of ``float``, ``general``, ``layers``, ``logits``, ``calibrate``, ``quantized``,
+            ``convert``, ``spiking``, ``native``, ``evaluate``.
         batch_size: Rows per training step on each device.
         eval_batch_size: Rows per evaluation step.
         bucket: Group texts of similar length, which saves padding.
         accumulate: Batches per optimiser step.
         clip_norm: Largest norm of the gradient; null: unlimited.
         label_smoothing: In [0, 1).
+        ema: Decay of a moving average of the weights, such as 0.999, that is judged and kept in place of the weights
+            themselves; null: none.
+        mixup: Parameter of the beta distribution that pictures are mixed by; 0: off.
+        cutmix: The same for pasting a part of another picture; 0: off. With both, half of the batches each.
+        mix_probability: Share of the batches that are mixed, in [0, 1].
+        channels_last: Whether the values of a pixel lie side by side in memory, which suits convolutions.
         precision: ``no``, ``bf16``, or ``auto``: bf16 where the device is fast at it. Evaluation is
             always float32.
         workers: Processes that prepare batches.
         log_every: Optimiser steps between two lines of ``metrics.jsonl``.
         save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null:
             epochs only.
-        temperature: Of distillation.
         time_loss: Of a network that spikes by itself: ``mean``, the loss of its mean output over the steps, or
             ``tet``, the mean of the losses of all steps.
         float: Training of the float network.
         quantized: Training of the quantised network.
         spiking: Training of the spiking network itself, through time.
         native: Training of a network that spikes by itself.
+        general: The first of three stages of distillation in a row: on plain text. What each of the three learns, and
+            on which data, its own section says.
+        layers: The second: the teacher's layers, on the task's data.
+        logits: The third: the teacher's predictions.
     """
 
     stages: list[str] = field(default_factory=lambda: list(CONVERSION_STAGES))
@@ -190,16 +239,23 @@ class TrainingConfig:
     accumulate: int = 1
     clip_norm: float | None = 1.0
     label_smoothing: float = 0.0
+    ema: float | None = None
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 1.0
+    channels_last: bool = False
     precision: str = "auto"
     workers: int = 0
     log_every: int = 10
     save_every: int | None = 200
-    temperature: float = 2.0
     time_loss: str = "mean"
     float: StageConfig = field(default_factory=StageConfig)
     quantized: StageConfig = field(default_factory=StageConfig)
     spiking: StageConfig = field(default_factory=lambda: StageConfig(epochs=0))
     native: StageConfig = field(default_factory=StageConfig)
+    general: StageConfig = field(default_factory=StageConfig)
+    layers: StageConfig = field(default_factory=StageConfig)
+    logits: StageConfig = field(default_factory=StageConfig)
 
 
 @dataclass
@@ -245,6 +301,8 @@ class Config:
         plan: Print what every module becomes, and stop.
         checkpoint: A run's folder, or a checkpoint's.
         resume: A run's folder: go on where it stopped.
+        export: Of convert.py: ``nir`` writes the network as a NIR graph, too; null: not.
+        report: Of evaluate.py: sweeps and runs, a folder or a list of them, to write a report of instead.
     """
 
     T: int | None = 8
@@ -255,6 +313,8 @@ class Config:
     plan: bool = False
     checkpoint: str | None = None
     resume: str | None = None
+    export: str | None = None
+    report: Any = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     neuron: dict[str, Any] = field(default_factory=dict)
@@ -264,6 +324,7 @@ class Config:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     energy: EnergyProfile = field(default_factory=EnergyProfile)
     analysis: dict[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from snn.allocator import keep_freed_memory
 from snn.checks import check
 from snn.config import Config, typed
 from snn.errors import ConfigError, SNNError, did_you_mean
+from snn.shorthand import written_out
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def launch(script: str, job: Job) -> None:
     """
     keep_freed_memory()
     register()
+    sys.argv[1:] = written_out(sys.argv[1:])
     try:
         check_overrides(script, sys.argv[1:])
     except SNNError as error:

@@ -50,6 +50,9 @@ def companions(path: Path) -> list[str]:
         return ["neuron=integrate_fire"]
     if path.parts[0] == "neuron" and path.stem in NATIVE_NEURONS:
         return [f"model={NATIVE_NEURONS[path.stem]}"]
+    distilled = path.parts[0] == "experiment" and path.stem.startswith("spikingbert")
+    if distilled or (path.parts[0] == "distillation" and path.stem != "none"):
+        return ["distillation.teacher=somewhere"]
     return []
 
 
@@ -75,9 +78,9 @@ def test_every_choice_composes(path: Path) -> None:
     saved = OmegaConf.load(CONF / path)
     if section is None or path.parts[0] in saved:  # written for the whole config
         return
-    # Each value of the file reaches the dataclass; interpolations aside.
+    # Each value of the file reaches the dataclass; interpolations, and what is to be given, aside.
     for key, value in OmegaConf.to_container(saved, resolve=False).items():  # type: ignore[union-attr]
-        if key != "defaults" and not isinstance(value, dict | list) and "$" not in str(value):
+        if key != "defaults" and not isinstance(value, dict | list) and "$" not in str(value) and value != "":
             assert (section[key] if isinstance(section, dict) else getattr(section, key)) == value, key
 
 
@@ -114,10 +117,14 @@ def test_every_model_converts_with_every_neuron(name: str, neuron: str) -> None:
     from snn.conversion.convert import convert
     from snn.conversion.quantize import calibrate, quantize, quantizers
     from snn.models.registry import create_model
-    from tests.models.small import SMALL, batch
+    from tests.models.small import SMALL, SMALL_CONFIGS, batch
 
     config = composed("train", f"model={name}", f"neuron={neuron}", "T=3")
-    arguments = {k: v for k, v in {**config.model.args, **SMALL[config.model.name]}.items() if v is not None}
+    arguments = {
+        k: v
+        for k, v in {**config.model.args, **SMALL_CONFIGS.get(name, SMALL.get(config.model.name, {}))}.items()
+        if v is not None
+    }
     torch.manual_seed(0)
     model = create_model(config.model.name, weights=None, num_classes=3, **arguments).eval()
     asked = config.quantization
@@ -264,6 +271,15 @@ def test_st_bif_brings_lsq() -> None:
             "neuron=integrate_fire has no collapsed form",
         ),
         ({"quantization.name": "lsq"}, "neuron=para_inf needs quantization=qcfs; got lsq"),
+        ({"distillation.teacher": ""}, "distillation.teacher: name a run's folder.*or minilm"),
+        ({"distillation.logits": 0}, "one of hidden, attention, logits must be above 0"),
+        ({"distillation.hidden": -1}, "distillation.hidden must be at least 0; got -1"),
+        ({"distillation.temperature": 0}, "distillation.temperature must be positive; got 0"),
+        ({"distillation.layers": "uniformly"}, "distillation.layers: .*did you mean 'uniform'"),
+        ({"distillation.adapter": "share"}, "distillation.adapter: .*did you mean 'shared'"),
+        ({"distillation.weighting": "errors"}, "distillation.weighting: .*did you mean 'error'"),
+        ({"training.float.distill": 1.5}, r"training.float.distill must be in \[0, 1\]; got 1.5"),
+        ({"training.stages": ["layers"]}, "layers learns from a teacher, distillation.teacher: name"),
         (
             {"neuron.name": "lif"},
             "neuron=lif is for networks that are trained as spiking ones.*got model=bert",

@@ -105,7 +105,7 @@ class FanOutWatch(Watch):
             )
 
     def _fed_by(self, op: str, factor: int, tensor: Tensor, macs: int) -> Iterator[FanOut]:
-        each = _taps(self._args) if op == "convolution" and factor == 0 else None
+        each = taps(self._args) if op == "convolution" and factor == 0 else None
         known = self.numbering.of(tensor)
         gathered = sum(((x != 0).sum(0) for x in known.values()), torch.zeros(()))
         alone = bool((gathered <= 1).all())
@@ -127,7 +127,7 @@ class FanOutWatch(Watch):
             yield FanOut(layer, factor, counted[1:].cpu(), shape, True, alone)
 
 
-def _taps(args: Any) -> Tensor:
+def taps(args: Any) -> Tensor:
     """For each value that a convolution gets, how many multiply-accumulates it takes part in."""
     given, weight, _, *how = args
     given, weight = torch.zeros_like(given, dtype=torch.float64), torch.ones_like(weight, dtype=torch.float64)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-Kind = Literal["spikes", "analog", "input", "weight", "constant"]
+Kind = Literal["spikes", "counts", "analog", "input", "weight", "constant"]
 #: Names of the quantisers whose spikes a tensor consists of, in the order in which they come together.
 Sources = tuple[str, ...]
 
@@ -61,7 +61,7 @@ _RESHAPES = {"as_strided", "squeeze", "unsqueeze", "transpose", "t", "swapaxes",
 
 def active(kind: Kind) -> bool:
     """Whether a value of this kind may change from step to step."""
-    return kind in ("spikes", "analog")
+    return kind in ("spikes", "counts", "analog")
 
 
 def overwrites(op: str, target: Tensor) -> bool:

@@ -66,13 +66,13 @@ class PlanTable:
 
     def to_text(self) -> str:
         """For the terminal: layers that are equal share a line, below the stack that they are in."""
-        lines = _aligned(
+        lines = aligned(
             self.columns, self._folded(), numbers=len(self.columns) - (1 if self.trace is None else 2)
         )
         parts = ["\n".join(lines), _LEGEND]
         if self.trace is not None and self.trace.dense:
             columns, rows = self.trace.dense_table(self._leaves())
-            parts += [f"{KEPT}:", "\n".join(_aligned(columns, rows, numbers=3)), *self.trace.hints()]
+            parts += [f"{KEPT}:", "\n".join(aligned(columns, rows, numbers=3)), *self.trace.hints()]
         verdict = [] if self.trace is None else [self.trace.verdict]
         return "\n\n".join([*parts, "\n".join([*self.totals(), *verdict])])
 
@@ -189,7 +189,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part / max(1, whole):.1%}"
 
 
-def _aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: int) -> list[str]:
+def aligned(columns: Sequence[str], rows: Sequence[Sequence[Cell]], numbers: int) -> list[str]:
     """Lines of a table, columns from the index ``numbers`` on flush right; a stack of layers has a line of its own."""
     stacks: dict[str, list[Sequence[Cell]]] = {}
     for row in rows:

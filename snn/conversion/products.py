@@ -21,8 +21,8 @@ from snn.quantizers.base import Quantizer
 FUSED = "scaled_dot_product_attention"
 
 #: Matrix products by their name in ``torch.ops.aten``: positions of the two factors.
-_PRODUCTS = dict.fromkeys(("mm", "bmm", "mv", "dot", "linear", "convolution", "_grouped_mm"), (0, 1))
-_PRODUCTS |= dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), (1, 2))
+PRODUCTS = dict.fromkeys(("mm", "bmm", "mv", "dot", "linear", "convolution", "_grouped_mm"), (0, 1))
+PRODUCTS |= dict.fromkeys(("addmm", "baddbmm", "addbmm", "addmv"), (1, 2))
 _NAMES = {
     "native_layer_norm": "layer norm",
     "native_group_norm": "group norm",
@@ -46,8 +46,8 @@ class Product:
     Args:
         module: Dotted name of the innermost module that computes it.
         op: Name of the operation.
-        left: What the first factor is: ``spikes``, ``analog``, ``input`` (the network's own), ``weight`` or
-            ``constant``.
+        left: What the first factor is: ``spikes``, ``analog``, ``input`` (the network's own), ``weight``,
+            ``constant``, or ``counts`` (a product of spikes, in a network that spikes by itself).
         right: Likewise.
         macs: Multiply-accumulates per sample and step if computed densely, padding included.
         sources: For each factor the quantisers whose spikes it consists of, several after a sum; ``None`` where
@@ -69,8 +69,8 @@ class Product:
 
     @property
     def spiking(self) -> bool:
-        """Whether every activation is spikes."""
-        return self.activations == {"spikes"}
+        """Whether every activation is spikes, or spikes gate counts of spikes."""
+        return "spikes" in self.activations <= {"spikes", "counts"}
 
     @property
     def factors(self) -> str:
@@ -183,7 +183,7 @@ class Watch(TorchDispatchMode):
         if self._inside_quantizer or not self._modules:
             return func(*args, **kwargs)
         op = func.overloadpacket.__name__
-        if op not in _PRODUCTS:
+        if op not in PRODUCTS:
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -211,8 +211,8 @@ class Watch(TorchDispatchMode):
         for output in outputs:
             self.operands.mark(output, kind, sources)
             self._note_origin(output, made_by)
-        if op in _PRODUCTS:
-            left, right = (args[i] for i in _PRODUCTS[op])
+        if op in PRODUCTS:
+            left, right = (args[i] for i in PRODUCTS[op])
             self._product(op, left, right, _macs(op, left, right, outputs[0], args))
         elif op.startswith("_scaled_dot_product"):
             query, key, value = args[:3]

@@ -70,7 +70,7 @@ class Trace:
     def fully_spiking(self) -> bool:
         """Whether every activation of every product is spikes, the network's own input excepted."""
         return any(p.spiking for p in self.products) and all(
-            p.activations <= {"spikes", "input"} for p in self.products
+            p.spiking or p.activations <= {"spikes", "input"} for p in self.products
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,7 +13,6 @@ from snn.errors import ConfigError, did_you_mean
 from snn.registry import Registry, accepted
 
 if TYPE_CHECKING:
-    from snn.conversion.network import SpikingNetwork
     from snn.evaluation.session import Session
 
 ANALYSES = Registry(
@@ -21,12 +20,16 @@ ANALYSES = Registry(
     {
         "tokens": "snn.evaluation.tokens:TokenAnalysis",
         "early_exit": "snn.evaluation.early_exit:EarlyExit",
+        "latency": "snn.evaluation.latency:Latency",
     },
 )
 
 
 class Analysis(ABC):
     """Base of the analyses: dataclasses whose fields are the keys of their config."""
+
+    #: Whether networks that spike by themselves can be looked into as well.
+    native: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, session: Session) -> None:
@@ -37,8 +40,13 @@ class Analysis(ABC):
         """
 
     @abstractmethod
-    def run(self, session: Session, network: SpikingNetwork) -> None:
-        """Look into a network: figures into the session's summary, tables and figures to its trackers."""
+    def run(self, session: Session, network: Any) -> None:
+        """Look into a network: figures into the session's summary, tables and figures to its trackers.
+
+        Args:
+            session: The run.
+            network: A :class:`~snn.conversion.network.SpikingNetwork`; any module if :attr:`native`.
+        """
 
 
 def create_analysis(section: Mapping[str, Any]) -> Analysis | None:

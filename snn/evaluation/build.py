@@ -10,8 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from snn.conversion.call import labels_removed
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
+from snn.conversion.native_plan import NativePlan
+from snn.conversion.native_watch import is_native, watch_native
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.newcomputebench import read_transform_config
 from snn.conversion.placement import needs_example
@@ -24,7 +27,7 @@ from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_me
 from snn.evaluation.session import Session, merge_dataset
 from snn.evaluation.training_free import training_free
 from snn.evaluation.verification import verify_network
-from snn.models.registry import create_model
+from snn.models.registry import architecture_of, create_model, list_models, spikes_by_itself
 from snn.models.tokenizer import check_tokenizer, load_tokenizer, sizes_from_tokenizer
 from snn.quantizers.qcfs import QCFS
 from snn.quantizers.registry import ESTIMATES
@@ -42,6 +45,12 @@ def build_model(session: Session) -> nn.Module:
     if session.dataset.kind == "text":
         source = asked.tokenizer or asked.weights
         session.tokenizer = load_tokenizer(source, config.paths.cache, model=asked.name)
+    if session.dataset.events is not None and not architecture_of(asked.name).native:
+        fit = [name for name in list_models(native=True) if architecture_of(name).input_kind == "image"]
+        raise ConfigError(
+            f"dataset={session.dataset.name} holds frames of events, one for each time step, so it needs a network "
+            f"that spikes by itself (model={', '.join(fit)}); got model={asked.name}"
+        )
     data = session.data
     arguments = {key: value for key, value in asked.args.items() if value is not None}
     if session.tokenizer is not None and asked.weights is None:
@@ -50,6 +59,8 @@ def build_model(session: Session) -> nn.Module:
         arguments["activation"] = asked.activation
     if data.input_shape is not None and "in_channels" in asked.args:
         arguments.setdefault("in_channels", data.input_shape[0])
+    if data.input_shape is not None and "image_size" in asked.args:
+        arguments.setdefault("image_size", data.input_shape[1])
     classes = asked.num_classes if asked.num_classes is not None else data.num_classes
     if classes < data.num_classes:
         raise ConfigError(
@@ -288,7 +299,15 @@ def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
 
 
 def print_plan(session: Session, model: nn.Module) -> None:
-    """Print what every module becomes; nothing is trained."""
+    """Print what every module becomes, or what it takes where it spikes already; nothing is trained."""
+    if spikes_by_itself(model):
+        if not is_native(model):
+            raise ConversionError(
+                f"plan: the neurons of model={session.config.model.name} are no modules, so they cannot be followed"
+            )
+        seen = watch_native(model.eval(), labels_removed(next(iter(session.batches("validation", 1)))))
+        sys.stdout.write(f"{NativePlan(model, seen)}\n")
+        return
     sys.stdout.write(f"{_traced(session, quantized(session, model))}\n")
 
 

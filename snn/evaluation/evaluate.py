@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from snn.conversion.call import call, labels_removed, read_logits
+from snn.conversion.native_watch import is_native
 from snn.conversion.network import SpikingNetwork
 from snn.errors import ConversionError, DataError
 from snn.evaluation.metrics import SpikeRates
+from snn.evaluation.native_operations import NativeMeter
 from snn.evaluation.operations import OperationCounts, Operations
+from snn.evaluation.own_rates import OwnRates
+from snn.evaluation.read_out import decision_times
 from snn.evaluation.scores import SCORES, Scores
 from snn.evaluation.wiring import Wiring, wire
 from snn.neurons.base import Neuron
@@ -42,6 +46,8 @@ class Measurement:
         spike_rate: Spikes per neuron per time step.
         spikes_per_sample: Spikes in the whole network for one sample.
         mean_steps: Step after which no count of a sample changed any more, on average; T where nothing settles.
+        decisions: How many samples decided at each step, 1 first: from then on their prediction stayed; empty where
+            there is one step, and for measurements.
         operations: What a sample takes; ``None`` where no spikes were counted.
     """
 
@@ -56,6 +62,7 @@ class Measurement:
     spike_rate: float | None = None
     spikes_per_sample: float | None = None
     mean_steps: float | None = None
+    decisions: list[int] = field(default_factory=list)
     operations: OperationCounts | None = None
 
     @property
@@ -80,6 +87,8 @@ class Measurement:
             result |= {"T": self.T, "causal": self.causal, "per_timestep": self.per_timestep}
             result |= {"spike_rate": self.spike_rate, "spikes_per_sample": self.spikes_per_sample}
             result |= {"mean_steps": self.mean_steps}
+            if self.decisions:
+                result["decisions_per_timestep"] = self.decisions
         return result
 
 
@@ -117,10 +126,18 @@ def evaluate(
     rates: SpikeRates | None = None
     wiring: Wiring | None = None
     operations: Operations | None = None
+    meter: NativeMeter | None = None
+    own = OwnRates.of(model) if record else None
     loss, samples, steps = 0.0, 0, 0
-    predictions = []
+    predictions, decided = [], []
     try:
-        for index, batch in enumerate(progress(batches, description, _length(batches, limit))):
+        counted = progress(
+            batches,
+            description,
+            _length(batches, limit),
+            figures=lambda: _so_far(loss, samples, scores, meter.rates if meter else rates),
+        )
+        for index, batch in enumerate(counted):
             if limit is not None and index >= limit:
                 break
             if "labels" not in batch:
@@ -141,10 +158,16 @@ def evaluate(
                     operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
                     operations.update(output.spikes, output.settled, inputs)
             else:
-                logits = read_out(call(model, inputs))
+                if record and index == 0 and is_native(model):
+                    meter = _metered(model, inputs)
+                logits = read_out(call(model, inputs) if meter is None else meter(inputs))
+                if own is not None:
+                    own.update(inputs)
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
             scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
             scores.update(logits, labels)
+            if len(logits) > 1 and not labels.is_floating_point():
+                decided.append(decision_times(logits).cpu())
             loss += float(_loss(logits[-1].double(), labels))
             samples += labels.shape[0]
             predictions.append(_predictions(logits[-1], labels).cpu())
@@ -162,17 +185,23 @@ def evaluate(
     result.T = getattr(model, "T", None)  # only networks that spike have one
     if scores.steps == result.T:
         result.per_timestep = over_time
+        if decided:
+            result.decisions = torch.bincount(torch.cat(decided) - 1, minlength=scores.steps).tolist()
     result.causal = all(m.causal for m in model.modules() if isinstance(m, Neuron | NativeNeuron))
     confusion = scores.confusion()
     if confusion is not None:
         result.confusion = confusion.tolist()
     if network is not None:
         result.mean_steps = steps / samples
-        if rates is not None:
-            result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
-            result.spikes_per_sample = rates.spikes_per_sample()
-        if operations is not None:
-            result.operations = operations.counts()
+    if meter is not None:
+        rates = meter.rates
+    told = own if own is not None else rates
+    if told is not None:
+        result.layers, result.spike_rate = told.by_layer(), told.total_rate()
+        result.spikes_per_sample = told.spikes_per_sample()
+    work = operations if meter is None else meter.operations
+    if work is not None:
+        result.operations = work.counts()
     return result
 
 
@@ -203,6 +232,15 @@ def _wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | No
         return None
 
 
+def _metered(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativeMeter | None:
+    """What counts the spikes of a network that spikes by itself; without it everything else can be measured."""
+    try:
+        return NativeMeter(model, inputs)
+    except ConversionError as error:
+        log.warning("spikes and operations are not counted: %s", error)
+        return None
+
+
 def _check(logits: Tensor, labels: Tensor, classes: bool) -> None:
     width = logits.shape[-1]
     if classes != (not labels.is_floating_point()):
@@ -217,6 +255,14 @@ def _check(logits: Tensor, labels: Tensor, classes: bool) -> None:
         )
     if not bool(logits.isfinite().all()):
         raise ConversionError("the network's read-out is not finite")
+
+
+def _so_far(loss: float, samples: int, scores: Scores | None, rates: SpikeRates | None) -> dict[str, float]:
+    """What is worth seeing of an evaluation that goes on; of this process alone, without waiting for others."""
+    found = {"loss": loss / samples} if samples else {}
+    if scores is not None:
+        found |= scores.so_far()
+    return found | ({"spike rate": rates.total_rate()} if rates is not None else {})
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from snn.conversion.network import SpikingNetwork
 from snn.evaluation.evaluate import Measurement
 from snn.evaluation.operations import OperationCounts
 
 
-def neurobench(network: SpikingNetwork, measured: Measurement) -> dict[str, Any]:
+def neurobench(network: nn.Module, measured: Measurement) -> dict[str, Any]:
     """Footprint, sparsity and synaptic operations.
 
     Args:

@@ -182,5 +182,11 @@ class Scores(torch.nn.Module):
         """Counts at the last step, ``[C, C]``, rows by label; ``None`` for a measurement."""
         return self._of("confusion").compute()[-1] if self.task == "classification" else None
 
+    def so_far(self) -> dict[str, float]:
+        """The accuracy at the last step in this process alone; nothing of a measurement."""
+        if self.task != "classification":
+            return {}
+        return {"accuracy": float(accuracy(self._of("confusion").counts[-1:]))}
+
     def _of(self, name: str) -> Any:
         return self.metrics[name]

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from snn.config import Config
-from snn.conversion.network import SpikingNetwork
 from snn.data.data import Data
+from snn.data.events import EventSplit
 from snn.data.load import load_dataset
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
@@ -31,12 +31,16 @@ from snn.evaluation.energy import energy
 from snn.evaluation.evaluate import Measurement, evaluate
 from snn.evaluation.neurobench import neurobench
 from snn.evaluation.operations import OperationCounts
+from snn.evaluation.raster import raster
 from snn.evaluation.scores import check_scores
 from snn.tracking.files import write_json
 from snn.tracking.table import text_table
 from snn.tracking.tracker import Trackers, create_trackers
 
 log = logging.getLogger(__name__)
+
+#: A confusion matrix of more classes is not kept.
+MOST_CLASSES = 100
 
 
 class Session:
@@ -70,8 +74,11 @@ class Session:
 
     @cached_property
     def data(self) -> Data:
-        check_scores(list(self.dataset.metrics), self.dataset.task)
+        if self.dataset.task != "corpus":
+            check_scores(list(self.dataset.metrics), self.dataset.task)
         with self.timed("data"):
+            if self.dataset.events is not None and self.dataset.events.frames is None:
+                self.dataset.events.frames = self.config.T
             data = load_dataset(
                 self.dataset,
                 seed=self.config.seed,
@@ -82,7 +89,16 @@ class Session:
         self.summary["dataset"] = self.dataset.name
         self.summary["source"] = data.source
         self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
+        names = {split: rows.names for split, rows in data.splits.items() if isinstance(rows, EventSplit)}
+        if names:  # which recordings are in which split
+            write_json(self.folder / "splits.json", names)
         return data
+
+    def use(self, dataset: DatasetConfig) -> None:
+        """Go over to another data set."""
+        if dataset != self.dataset:
+            self.dataset = dataset
+            vars(self).pop("data", None)
 
     def batches(self, split: str, size: int | None = None, **options: Any) -> Any:
         """A loader over a split in a fixed order, similar lengths together."""
@@ -98,7 +114,13 @@ class Session:
         return (batch for batch, _ in zip(loader, range(self.config.quantization.batches)))
 
     def measure(self, name: str, model: nn.Module, split: str, **options: Any) -> Measurement:
-        """Evaluate and say so."""
+        """Evaluate and say so.
+
+        Raises:
+            ConfigError: The data set has no labels.
+        """
+        if self.dataset.task == "corpus":
+            raise ConfigError(f"dataset={self.dataset.name} has no labels to measure by; give dataset=NAME")
         with self.timed(f"evaluate {name}"):
             result = evaluate(
                 model,
@@ -113,9 +135,7 @@ class Session:
         log.info("%s on %s%s: %s (%d samples)", name, split, time_steps, found, result.samples)
         return result
 
-    def record_spiking(
-        self, network: SpikingNetwork, spiking: Measurement, quantized: Measurement | None
-    ) -> None:
+    def record_spiking(self, network: nn.Module, spiking: Measurement, quantized: Measurement | None) -> None:
         """Put the spiking network's figures into the summary, with how often it agrees with the quantised one; its
         energy goes into files of its own too."""
         result = spiking.to_dict()
@@ -128,9 +148,18 @@ class Session:
             )
         self.summary.setdefault("results", {})["spiking"] = result
         self.summary["layers"] = spiking.layers
+        self._record_looks(network, spiking)
         self.summary["neurobench"] = neurobench(network, spiking)
         if spiking.operations is not None:
             self._record_energy(spiking.operations)
+
+    def _record_looks(self, network: nn.Module, spiking: Measurement) -> None:
+        """What there is to look at beside the figures: what was taken for what, the spikes of a few neurons."""
+        names, split = list(self.data.label_names), self.summary["split"]
+        if spiking.confusion and len(names) == len(spiking.confusion) <= MOST_CLASSES:
+            self.summary["confusion"] = {"labels": names, "counts": spiking.confusion}
+        if spiking.layers:
+            self.summary["raster"] = raster(network, next(iter(self.batches(split, 1, bucket=False))))
 
     def _record_energy(self, counts: OperationCounts) -> None:
         found = energy(counts, self.config.energy)
@@ -139,15 +168,18 @@ class Session:
         rows = [operator.row() for operator in found.operators]
         self.trackers.table("energy", list(rows[0]), [list(row.values()) for row in rows])
         self.summary["energy"] = {key: value for key, value in record.items() if key != "operators"}
+        self.summary["results"]["spiking"]["energy_uj"] = found.networks[-1]["energy_uj"]
         log.info("energy: %s", found.verdict)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the time spent to the summary's durations, in seconds."""
+        """Add the time spent to the summary's durations, in seconds, and let trackers know what goes on."""
         start = time.monotonic()
+        self.trackers.enter(name)
         try:
             yield
         finally:
+            self.trackers.leave(name)
             durations = self.summary.setdefault("durations", {})
             durations[name] = round(durations.get(name, 0.0) + time.monotonic() - start, 3)
 

@@ -63,6 +63,7 @@ class TokenAnalysis(Analysis):
         index = session.folder / "tokens" / "index.html"
         for name, path in write_pages(found.chosen(), index.parent).items():
             session.trackers.figure(f"tokens/{name}", path)
+            session.trackers.page(f"token_pages/{name}", path.with_suffix(".html"))
         columns = ("token", "occurrences", "rate")
         ranked = [dict(zip(columns, row)) for row in found.token_rows() if row[1] >= self.least_seen]
         session.summary["tokens"] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import time
@@ -17,16 +16,16 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from snn.config import Config, StageConfig
-from snn.conversion.call import call_model, labels_removed
 from snn.data.data import Data
 from snn.errors import TrainingError
-from snn.evaluation.evaluate import evaluate
 from snn.functional.padding import valid_positions
 from snn.instantiate import instantiate
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
-from snn.training.losses import classification_loss, distillation_loss, loss_over_time, regression_loss
+from snn.training.ema import WeightAverage
+from snn.training.mixing import Mixing
+from snn.training.objective import Batch, LabelObjective, Learner, Objective
 from snn.training.optimizer import build_optimizer
 from snn.training.resume import load_state, read_progress, save_state
 
@@ -42,7 +41,7 @@ class Progress:
         epoch: Epochs finished.
         batch: Batches of the present epoch that have been used.
         step: Optimiser steps of the whole run.
-        best: Best value so far of the metric that validation is judged by.
+        best: Best score so far: the metric that the objective judges by, negative where smaller is better.
         best_epoch: The epoch (1-based) that gave it.
         loss_sum: Sum of the losses since the last line of the log.
         loss_count: Their number.
@@ -64,14 +63,15 @@ class Trainer:
 
     Args:
         name: Name of the stage, for the log.
-        model: The network; at the end it holds the last weights, and ``keep_best`` has seen the best.
+        model: The network; at the end it holds the last weights, and ``keep_best`` has seen the best ones, or the
+            best average of weights.
         data: With a validation split, on which every choice is made.
         config: The whole config.
         stage: The stage's own section.
         tracker: Where metrics go.
         state: Folder of the resumable state.
         start_step: Optimiser steps that the run has already made in earlier stages.
-        teacher: Network whose predictions are soft targets, if ``stage.distill`` asks for it.
+        objective: What is minimised and judged by; None: the data set's labels.
         keep_best: Called with the network when validation is the best so far.
     """
 
@@ -85,12 +85,14 @@ class Trainer:
         tracker: Tracker,
         state: Path,
         start_step: int = 0,
-        teacher: nn.Module | None = None,
+        objective: Objective | None = None,
         keep_best: Callable[[nn.Module], Any] = lambda model: None,
     ):
         self.name, self.data, self.config, self.stage = name, data, config, stage
         self.tracker, self.state, self.keep_best = tracker, state, keep_best
         settings = config.training
+        if settings.channels_last:
+            model.to(memory_format=torch.channels_last)
         # A sweep runs its jobs in one process, and accelerate's state is a singleton.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(
@@ -100,19 +102,38 @@ class Trainer:
             len(data.splits["train"]) / (settings.batch_size * self.accelerator.num_processes)
         )
         total = stage.epochs * math.ceil(batches / settings.accumulate)
-        optimizer = build_optimizer(model, config.optimizer, stage.lr, stage.threshold_lr)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.scheduler = instantiate(config.scheduler, "scheduler", optimizer=optimizer, total_steps=total)
-        self.teacher = None
-        if teacher is not None and stage.distill > 0:
-            self.teacher = copy.deepcopy(teacher).eval().requires_grad_(False).to(self.accelerator.device)
+        self.objective = objective or LabelObjective(list(data.config.metrics), settings)
+        learner = Learner(model, self.objective)
+        optimizer = build_optimizer(learner, config.optimizer, stage.lr, stage.threshold_lr)
+        self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
+        self.scheduler = instantiate(
+            stage.scheduler or config.scheduler, "scheduler", optimizer=optimizer, total_steps=total
+        )
         self.autocast = autocast_type(settings.precision, self.accelerator.device)
+        self.mixing = Mixing.of(settings, data.num_classes, config.seed)
+        self.average = WeightAverage(self.plain, settings.ema) if settings.ema is not None else None
         self.progress = Progress(name, step=start_step)
         self.last_good = start_step
 
     @property
     def plain(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.model)
+        """The network itself."""
+        return self._learner.network
+
+    @property
+    def judged(self) -> nn.Module:
+        """What validation looks at and ``keep_best`` gets: the average of the weights, if there is one."""
+        return self.plain if self.average is None else self.average.network
+
+    @property
+    def _learner(self) -> Learner:
+        return self.accelerator.unwrap_model(self.learner)
+
+    @property
+    def _resumable(self) -> nn.Module:
+        if self.average is None:
+            return self._learner
+        return nn.ModuleDict({"learner": self._learner, "average": self.average})
 
     def run(self) -> Progress:
         """Train all epochs, or those that a resumed run has left.
@@ -122,7 +143,7 @@ class Trainer:
         """
         saved = read_progress(self.state)
         if saved is not None and saved["stage"] == self.name:
-            load_state(self.state, self.plain, self.optimizer.optimizer, self.scheduler)
+            load_state(self.state, self._resumable, self.optimizer.optimizer, self.scheduler)
             self.progress = Progress(**saved)
             log.info(
                 "%s: resumed at epoch %d, batch %d", self.name, self.progress.epoch + 1, self.progress.batch
@@ -147,17 +168,19 @@ class Trainer:
         batches = self.accelerator.prepare_data_loader(loader)
         bar = progress(
             batches,
-            f"{self.name} {at.epoch + 1}/{self.stage.epochs}",
+            self.name,
             total=at.batch + len(batches),
             initial=at.batch,
+            part=(at.epoch + 1, self.stage.epochs),
+            figures=self._figures,
         )
-        self.model.train()
+        self.learner.train()
         for batch in bar:
-            with self.accelerator.accumulate(self.model):
-                loss = self._loss(batch)
+            with self.accelerator.accumulate(self.learner):
+                loss = self._loss(self._prepared(batch))
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients and settings.clip_norm:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+                    self.accelerator.clip_grad_norm_(self.learner.parameters(), settings.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             value = float(loss.detach())
@@ -167,55 +190,37 @@ class Trainer:
             at.loss_count += 1
             if self.accelerator.sync_gradients:
                 self.scheduler.step()
+                if self.average is not None:
+                    self.average.update(self.plain)
                 at.step += 1
-                bar.set_postfix(loss=f"{at.loss_sum / at.loss_count:.3f}", best=f"{max(at.best, 0):.3f}")
                 if at.step % settings.log_every == 0:
                     self._log_loss()
                 if settings.save_every and at.step % settings.save_every == 0:
                     self._save()
 
-    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
-        inputs = labels_removed(batch)
+    def _prepared(self, batch: Batch) -> Batch:
+        if self.mixing is not None:
+            batch = self.mixing(batch, self.progress.epoch, self.progress.batch)
+        pixels = batch.get("pixel_values")
+        if self.config.training.channels_last and pixels is not None and pixels.dim() == 4:
+            batch = {**batch, "pixel_values": pixels.contiguous(memory_format=torch.channels_last)}
+        return batch
+
+    def _loss(self, batch: Batch) -> Tensor:
         device = self.accelerator.device
         lower = torch.autocast(
             device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None
         )
-        with lower, valid_positions(inputs.get("attention_mask")):  # quantisers may start themselves
-            logits = call_model(self.model, inputs)
-            target = None
-            if self.teacher is not None:
-                with torch.no_grad():
-                    target = call_model(self.teacher, inputs)
-        labels = batch["labels"]
-        if logits.dim() == 3:  # the outputs of all steps of a network that spikes by itself
-            settings = self.config.training
-            loss = loss_over_time(logits, labels, settings.time_loss, settings.label_smoothing)
-            logits = logits.mean(0)
-            target = target.mean(0) if target is not None and target.dim() == 3 else target
-        elif labels.is_floating_point():
-            loss = regression_loss(logits, labels)
-        else:
-            loss = classification_loss(logits, labels, self.config.training.label_smoothing)
-        if target is not None:
-            if labels.is_floating_point():
-                soft = regression_loss(logits, target[:, 0])
-            else:
-                soft = distillation_loss(logits, target, self.config.training.temperature)
-            loss = (1 - self.stage.distill) * loss + self.stage.distill * soft
-        return loss
+        with lower, valid_positions(batch.get("attention_mask")):  # quantisers may start themselves
+            return self.learner(batch)
 
     def _end_epoch(self, seconds: float) -> None:
         at, settings = self.progress, self.config.training
         self._log_loss()
         validation = self.data.loader("validation", settings.eval_batch_size, bucket=settings.bucket)
-        found = evaluate(
-            self.plain,
-            validation,
-            metrics=list(self.data.config.metrics),
-            description=f"{self.name} validation",
-        )
+        found = self.objective.validate(self.judged, validation, f"{self.name} validation")
         speed = len(self.data.splits["train"]) / seconds
-        health = diagnose(self.plain, next(iter(validation)))
+        health = diagnose(self.judged, next(iter(validation)))
         metrics = {f"{self.name}/validation/{k}": v for k, v in found.metrics.items()}
         metrics |= {f"{self.name}/health/{k}": v for k, v in health.items()}
         at.epoch, at.batch = at.epoch + 1, 0
@@ -226,15 +231,20 @@ class Trainer:
             at.epoch,
             self.stage.epochs,
             found.metric,
-            found.score,
+            found.metrics[found.metric],
             found.metrics["loss"],
             speed,
         )
         at.history.append(found.score)
         if found.score > at.best:
             at.best, at.best_epoch = found.score, at.epoch
-            self.keep_best(self.plain)
+            self.keep_best(self.judged)
         self._save()
+
+    def _figures(self) -> dict[str, float]:
+        at = self.progress
+        best = {"best": self.objective.value(at.best)} if at.best_epoch else {}
+        return ({"loss": at.loss_sum / at.loss_count} if at.loss_count else {}) | best
 
     def _log_loss(self) -> None:
         at = self.progress
@@ -244,11 +254,11 @@ class Trainer:
         at.loss_sum, at.loss_count = 0.0, 0
 
     def _save(self) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.plain.parameters()):
+        if not all(bool(p.isfinite().all()) for p in self._learner.parameters()):
             raise self._not_finite("weights are not finite", self.progress.step)
         if self.accelerator.is_main_process:
             save_state(
-                self.state, self.plain, self.optimizer.optimizer, self.scheduler, asdict(self.progress)
+                self.state, self._resumable, self.optimizer.optimizer, self.scheduler, asdict(self.progress)
             )
         self.last_good = self.progress.step
 

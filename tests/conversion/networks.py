@@ -31,14 +31,6 @@ def gpt2() -> nn.Module:
     return GPT2ForSequenceClassification(GPT2Config(n_embd=16, n_layer=2, n_head=2, **special, **WORDS))
 
 
-def vit() -> nn.Module:
-    from transformers import ViTConfig, ViTForImageClassification
-
-    return ViTForImageClassification(
-        ViTConfig(**SIZE, image_size=8, patch_size=4, attn_implementation="eager")
-    )
-
-
 def convnext() -> nn.Module:
     import timm
 
@@ -74,8 +66,9 @@ T5_RULES = [
 TEXTS = ("t5", "gpt2")
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
     "bert": (registered("bert"), [*BERT_RULES, append("bert.pooler.activation")]),
-    "resnet20": (registered("resnet20"), RELU_RULES),
-    "vgg16": (registered("vgg16"), RELU_RULES),
+    **{
+        name: (registered(name), RELU_RULES) for name in ("resnet18", "resnet20", "resnet34", "timm", "vgg16")
+    },
     "roberta": (registered("roberta"), [*BERT_RULES, append("classifier.dense")]),
     "distilbert": (
         registered("distilbert"),
@@ -98,7 +91,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[dict[str, Any]]]] = {
         ],
     ),
     "vit": (
-        vit,
+        registered("vit"),
         [
             append(r"re:.*layernorm.*"),
             append(r"re:.*\.[qkv]_proj"),
@@ -116,8 +109,7 @@ def example(name: str, model: nn.Module, rows: int = 3) -> Batch:
     if name in SMALL:
         return batch(model, rows)
     if name not in TEXTS:
-        size = 8 if name == "vit" else 32
-        return {"pixel_values": torch.randn(rows, 3, size, size, dtype=dtype)}
+        return {"pixel_values": torch.randn(rows, 3, 32, 32, dtype=dtype)}
     mask = (torch.arange(7) < torch.arange(rows)[:, None] % 3 + 5).long()
     ids = torch.randint(5, VOCABULARY, (rows, 7))
     return {"input_ids": torch.where(mask.bool(), ids, PAD), "attention_mask": mask}

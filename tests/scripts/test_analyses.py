@@ -12,7 +12,9 @@ from snn.errors import ConfigError, SNNError
 from snn.evaluation.analyses import create_analysis
 from snn.evaluation.jobs import evaluate_checkpoint
 from snn.evaluation.session import Session
+from snn.neurons.execution import EXECUTIONS
 from snn.tracking.files import read_json
+from snn.tracking.sweep_jobs import read_jobs
 from snn.tracking.tracker import create_trackers
 from tests.scripts.composing import composed
 
@@ -115,6 +117,48 @@ def test_early_exit_of_pictures_with_neurons_that_are_not_causal(image_run: Run,
     assert summary["early_exit"]["causal"] is False
     report = (tmp_path / "report.md").read_text()
     assert "*Prefix*: the neurons are not causal, so a network that really stops" in report
+
+
+@pytest.mark.parametrize(
+    ("run", "overrides", "modes", "depth"),
+    [
+        ("text_run", [], ["parallel", "collapsed"], 2),
+        ("bipolar_run", ["execution=stepwise"], list(EXECUTIONS), 2),
+    ],
+)
+def test_what_latency_leaves(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    run: str,
+    overrides: list[str],
+    modes: list[str],
+    depth: int,
+) -> None:
+    options = ["analysis=latency", "analysis.batch_sizes=[1,4]", "analysis.calls=2", *overrides]
+    summary = analysed(request.getfixturevalue(run), tmp_path, *options)
+    found, T = summary["latency"], summary["T"]
+    assert [(t["batch"], t["execution"]) for t in found["timings"]] == [(b, m) for b in (1, 4) for m in modes]
+    own = next(t for t in found["timings"] if t["execution"] == found["execution"])
+    assert (found["milliseconds"], found["batch"]) == (own["milliseconds"], 1)
+    assert found["execution"] == ("stepwise" if overrides else "parallel")
+    assert found["layers"] > depth
+    assert found["steps"] == (found["layers"] + T - 1 if found["causal"] else found["layers"] * T)
+    assert table(tmp_path, "latency")[0]["milliseconds"] == str(found["timings"][0]["milliseconds"])
+    report = (tmp_path / "report.md").read_text()
+    assert "## Latency" in report
+    assert "Time to decision, the first step from which" in report
+    decided = summary["results"]["spiking"]["decisions_per_timestep"]
+    assert (sum(decided), len(decided)) == (summary["results"]["spiking"]["samples"], T)
+    (job,) = read_jobs(tmp_path)
+    assert (job.facts["latency (ms)"], job.facts["latency batch"]) == (found["milliseconds"], 1)
+    assert 1 <= job.facts["decision step"] <= T
+
+
+def test_more_samples_than_there_are_cannot_be_timed(text_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"analysis\.batch_sizes: 4096 is more than the samples of synthetic_text's"
+    ):
+        analysed(text_run, tmp_path, "analysis=latency", "analysis.batch_sizes=[4096]")
 
 
 @pytest.mark.parametrize(

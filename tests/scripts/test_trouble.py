@@ -1,4 +1,4 @@
-"""A loss that is not a number, a full disk while a checkpoint is saved, experiments from the folder."""
+"""A loss that is not a number, a full disk while a checkpoint is saved."""
 
 from __future__ import annotations
 
@@ -13,33 +13,12 @@ from safetensors.torch import load_file
 
 from snn.conversion.checkpoint import load_checkpoint, save_checkpoint
 from snn.errors import CheckpointError, TrainingError
-from snn.launch import CONF
 from snn.models.registry import create_model
 from snn.tracking.files import read_json
 from snn.training.experiment import run
 from snn.training.resume import read_progress, save_state
 from tests.scripts.composing import composed
 from tests.scripts.processes import Script
-
-EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
-SHARED = CONF.parents[1] / "shared" / "data"
-TEXT = {name: {"dataset.data_dir": SHARED / name} for name in ("sst2", "cola", "mrpc", "trec")}
-IMDB = {"dataset.data_dir": SHARED / "imdb_subset"}
-#: What the command of an experiment is told besides its name: files of the user's own, and what needs no network.
-FILES: dict[str, dict[str, str | Path]] = {
-    "parainf_bert_agnews": {"dataset": "trec", **TEXT["trec"]},
-    "parainf_bert_cola": TEXT["cola"],
-    "parainf_bert_imdb": IMDB,
-    "parainf_bert_sst2": TEXT["sst2"],
-    "parainf_distilbert_imdb": IMDB,
-    "spikezip_bert_trec": TEXT["trec"],
-    "spikezip_roberta_mrpc": {"model": "roberta", **TEXT["mrpc"]},
-    "spikezip_roberta_sst2": {"model": "roberta", **TEXT["sst2"]},
-    "training_free_resnet20_cifar10": {
-        "dataset.data_dir": SHARED / "cifar10",
-        "model.weights": SHARED / "weights" / "resnet20_cifar10.safetensors",
-    },
-}
 
 
 @contextmanager
@@ -51,34 +30,6 @@ def disk_of(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-def test_every_experiment_runs_in_seconds(path: Path, tmp_path: Path) -> None:
-    name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
-    first = path.read_text("utf-8").splitlines()
-    assert any(f"experiment={name}" in line for line in first[:4]), "its command stands in its first comment"
-    files = FILES.get(name, {})
-    for file in files.values():
-        if isinstance(file, Path) and not file.exists():
-            pytest.skip(f"no data at {file}")
-    folder = tmp_path / "run"
-    script = Script(
-        "train",
-        [
-            f"experiment={name}",
-            *(f"{k}={v}" for k, v in files.items()),
-            "debug=tiny",
-            f"hydra.run.dir={folder}",
-            "device=cpu",
-            "threads=1",
-        ],
-        tmp_path / "out",
-    )
-    assert script.wait() == 0, script.err
-    assert script.errors == []
-    assert read_json(folder / "summary.json")["status"] == "finished"
-    assert (folder / "report.md").exists()
 
 
 def test_a_loss_that_is_not_a_number(images: list[str], tmp_path: Path) -> None:

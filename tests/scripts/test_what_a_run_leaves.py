@@ -249,5 +249,5 @@ def test_test_data_are_not_touched_before_the_evaluation(
     monkeypatch.setitem(experiment.STAGES, "evaluate", evaluate)
     experiment.run(composed("train", *images, "T=2"), tmp_path)
     assert before == [0]
-    # One pass over the one batch for each of float, calibrated, quantized and spiking.
-    assert spies[0].reads == 4
+    # One pass over the one batch for each of float, calibrated, quantized and spiking; one sample for the raster.
+    assert spies[0].reads == 5
