@@ -28,7 +28,7 @@ def test_yaml_fits_the_schema(path):
     assert path.read_text().startswith("# ")
     from snn.data.schema import check
 
-    check(OmegaConf.to_object(config))
+    check(OmegaConf.to_object(composed(path, data_dir="somewhere")))
 
 
 def test_every_built_in_set_has_a_yaml():

@@ -32,7 +32,7 @@ def test_labels_are_floats_and_there_is_one_output(tmp_path: Path, tokenizer) ->
     values = np.arange(100) / 20
     data = load(write(tmp_path, values), tokenizer)
     assert (data.num_classes, data.label_names) == (1, [])
-    assert "measurements" in repr(data)
+    assert "regression" in repr(data)
     batch = next(iter(data.loader("train", 7, shuffle=True, bucket=True)))
     assert batch["labels"].dtype == torch.float32
     assert batch["input_ids"].dtype == torch.int64
@@ -59,7 +59,7 @@ def test_labels_are_floats_and_there_is_one_output(tmp_path: Path, tokenizer) ->
         ([1, 2], {"label_range": [5, 0]}, r"dataset\.label_range=\[5, 0\]: the smallest"),
         ([1, 2], {"label_range": [5]}, r"dataset\.label_range=\[5\]"),
         ([1, 2], {"label_names": ["a"]}, r"dataset\.label_names: measurements have none"),
-        ([1, 2], {"task": "ranking"}, r"dataset\.task: 'ranking' is neither"),
+        ([1, 2], {"task": "ranking"}, r"dataset\.task: unknown name .ranking."),
         (
             [0, 1],
             {"task": "classification", "label_range": [0, 1]},

@@ -20,7 +20,7 @@ from snn.models.efficientnet_lite import timm_key
 from snn.models.pooling import average_pooling
 from tests.scripts.composing import composed
 
-from .small import SMALL, batch, logits
+from .small import SMALL, SMALL_CONFIGS, batch, logits
 
 #: Hao et al., ICML 2025: parameters for 10, 100 and 1,000 classes, one trainable threshold per layer included.
 PUBLISHED = {
@@ -115,7 +115,7 @@ def test_timm_options() -> None:
     assert "MaxPool2d" not in kinds
     assert logits(model, {"pixel_values": torch.randn(2, 1, 32, 32)}).shape == (2, 3)
     assert model.spec["args"]["name"] == "test_resnet"
-    vit = timm(**SMALL["vit_tiny"], activation="relu", drop_path=0.1)
+    vit = timm(**SMALL_CONFIGS["vit_tiny"], activation="relu", drop_path=0.1)
     assert any(isinstance(module, nn.ReLU) for module in vit.modules())
     assert logits(vit, {"pixel_values": torch.randn(2, 3, 32, 32)}).shape == (2, 3)
 
@@ -143,7 +143,9 @@ def test_timm_mistakes_in_one_line(args: dict, words: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["timm", "vit"])
 def test_pictures_that_do_not_fit_networks_of_libraries(name: str) -> None:
-    model = timm(**SMALL["vit_tiny"]) if name == "timm" else create_model("vit", **SMALL["vit"]).eval()
+    model = (
+        timm(**SMALL_CONFIGS["vit_tiny"]) if name == "timm" else create_model("vit", **SMALL["vit"]).eval()
+    )
     with pytest.raises(ConfigError, match=r"model\.args\.in_channels.*\[2, 1, 32, 32\].*dataset\.channels=3"):
         model(pixel_values=torch.zeros(2, 1, 32, 32))
     with pytest.raises(
@@ -159,7 +161,7 @@ def test_every_operand_of_vit_spikes_and_st_bif_settles_at_the_quantised_network
 ) -> None:
     torch.manual_seed(0)
     config = composed("train", f"model={name}").model
-    small = SMALL.get(name, SMALL["vit"])
+    small = SMALL_CONFIGS.get(name, SMALL["vit"])
     key = "activation" if config.name == "timm" else "hidden_act"
     model = create_model(config.name, num_classes=3, **{**small, key: activation}).double().eval()
     with torch.no_grad():
