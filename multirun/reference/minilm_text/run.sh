@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# MiniLM on one data set: trained in float, quantised, trained on, made to spike and measured, at several numbers of levels.
+#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|if]
+# A job that has left its summary.json is not run again. The second argument runs one part alone; all others need float.
+set -euo pipefail
+dataset=$1 part=${2:-all} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/seed_${SEED:-0} python=${PYTHON:-python}
+
+# Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor.
+lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers=
+case $dataset in
+    trec)
+        float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
+        para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
+    sst2) float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
+    cola) float=4 ;;
+    mrpc) float=5 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
+    rte) float=6 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
+    stsb) float=4 ;;
+    imdb) float=2 lsq=16:0 para_inf="8:0 4:1 16:0" ;;
+    *) echo "unknown data set $dataset" >&2; exit 2 ;;
+esac
+
+wanted() { [[ $part == all || $part == "$1" ]]; }
+
+job() {  # folder, then overrides
+    local folder=$out/$1
+    shift
+    [ -f "$folder/summary.json" ] || $python train.py dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" \
+        "hydra.run.dir=$folder" "$@"
+}
+
+spiking() {  # folder, epochs of quantised training, then overrides
+    local folder=$1 epochs=$2
+    shift 2
+    job "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
+        "training.quantized={epochs: $epochs, lr: 1e-4, distill: 0.5}" "$@"
+}
+
+settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
+if wanted float; then job float training.float.epochs=$float "training.stages=[float,evaluate]"; fi
+if wanted lsq; then
+    for granularity in channel tensor; do
+        [ $granularity = channel ] && jobs=$lsq || jobs=$lsq_tensor
+        for at in $jobs; do
+            spiking "lsq_${granularity}_${at%:*}" "${at#*:}" neuron=st_bif $settle \
+                quantization.levels="${at%:*}" quantization.granularity=$granularity
+        done
+    done
+fi
+if wanted spikezip; then  # quantisers behind every projection too
+    for at in $spikezip; do
+        spiking "spikezip_channel_${at%:*}" "${at#*:}" conversion=spikezip $settle \
+            quantization.levels="${at%:*}"
+    done
+fi
+if wanted layers; then  # as lsq, learning the outputs of the float network's layers too
+    for at in $layers; do
+        spiking "layers_channel_${at%:*}" "${at#*:}" neuron=st_bif $settle quantization.levels="${at%:*}" \
+            training.quantized.lr=2e-4 training.quantized.distill=0.7 distillation.hidden=1 distillation.adapter=null
+    done
+fi
+if wanted para_inf; then
+    for granularity in channel tensor; do
+        [ $granularity = channel ] && jobs=$para_inf || jobs=$para_inf_tensor
+        for at in $jobs; do
+            spiking "para_inf_${granularity}_${at%:*}" "${at#*:}" neuron=para_inf T="${at%:*}" \
+                quantization.granularity=$granularity
+        done
+    done
+fi
+if wanted if; then  # the same quantised networks, with neurons that fire as soon as they can
+    for at in $para_inf; do
+        steps=${at%:*} folder=$out/if_channel_${at%:*}
+        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/para_inf_channel_$steps" neuron=integrate_fire \
+            T="$steps" "hydra.run.dir=$folder"
+    done
+fi
