@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from snn.data.builtin import BUILTIN as BUILTIN
     from snn.data.data import Data as Data
-    from snn.data.data import Split as Split
     from snn.data.load import load_dataset as load_dataset
     from snn.data.schema import DatasetConfig as DatasetConfig
+    from snn.data.split import Split as Split
     from snn.data.tokenizer import build_tokenizer as build_tokenizer
     from snn.data.wheel import default_cache_dir as default_cache_dir
     from snn.data.wheel import minilm_folder as minilm_folder
@@ -19,7 +19,7 @@ _WHERE = {
     "BUILTIN": "builtin",
     "Data": "data",
     "DatasetConfig": "schema",
-    "Split": "data",
+    "Split": "split",
     "build_tokenizer": "tokenizer",
     "default_cache_dir": "wheel",
     "load_dataset": "load",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,27 +17,8 @@ from snn.data.augment import Augmentation
 from snn.data.events_augment import EventAugmentation
 from snn.data.order import Batches
 from snn.data.schema import DatasetConfig
+from snn.data.split import Split
 from snn.errors import DataError, did_you_mean
-
-
-class Split(Protocol):
-    """Rows of one split; a map-style data set that can also hand out whole batches."""
-
-    labels: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray | None:
-        """Tokens per row, or None where rows have no length."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
-
-    def batch(self, rows: np.ndarray, augmentation: Any = None) -> dict[str, Tensor]:
-        """Some rows as one batch of tensors."""
-
-    def contents(self) -> Iterator[np.ndarray]:
-        """Everything that a fingerprint covers."""
 
 
 class Data:

@@ -21,6 +21,7 @@ from snn.data.events_frames import to_frames
 from snn.data.events_schema import EventsConfig
 from snn.data.events_sources import Recording
 from snn.data.schema import DatasetConfig
+from snn.data.split import Split
 from snn.errors import DataError
 from snn.progress import progress
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 _OF_FRAMES = ("frames", "by", "sensor", "resize", "sort", "layout")
 
 
-class EventSplit:
+class EventSplit(Split):
     """Frames ``[N, T, 2, H, W]`` of counts, with class numbers.
 
     Args:
@@ -40,18 +41,8 @@ class EventSplit:
         names: Of the recordings.
     """
 
-    lengths = None
-
     def __init__(self, frames: np.ndarray, labels: np.ndarray, checksums: np.ndarray, names: Sequence[str]):
         self.frames, self.labels, self.checksums, self.names = frames, labels, checksums, list(names)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return {name: tensor[0] for name, tensor in self.batch(np.array([index % len(self)])).items()}
 
     @property
     def shape(self) -> tuple[int, int, int]:

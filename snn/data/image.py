@@ -10,10 +10,11 @@ from torch import Tensor
 
 from snn.data.augment import Augmentation
 from snn.data.schema import DatasetConfig
+from snn.data.split import Split
 from snn.errors import DataError
 
 
-class ImageSplit:
+class ImageSplit(Split):
     """Images ``[N, H, W, C]``, uint8 or floats in 0..1, with their class numbers.
 
     Args:
@@ -23,8 +24,6 @@ class ImageSplit:
         std: Per channel, divided by after that.
     """
 
-    lengths = None
-
     def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray):
         self.images, self.labels, self.mean, self.std = images, labels, mean, std
 
@@ -33,14 +32,6 @@ class ImageSplit:
         """Channels, height and width."""
         _, height, width, channels = self.images.shape
         return channels, height, width
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return {name: tensor[0] for name, tensor in self.batch(np.array([index % len(self)])).items()}
 
     def batch(self, rows: np.ndarray, augmentation: Augmentation | None = None) -> dict[str, Tensor]:
         """Return some rows.

@@ -11,16 +11,17 @@ import numpy as np
 
 from snn.data.builtin import BUILTIN
 from snn.data.cleaning import cleaned
-from snn.data.data import Data, Split
+from snn.data.data import Data
 from snn.data.image import prepare
 from snn.data.image_files import prepare_files
 from snn.data.labels import class_names, encode, measurements
 from snn.data.pictures import as_pictures
 from snn.data.schema import SPLITS, DatasetConfig, check, role
+from snn.data.split import Split
 from snn.data.splitting import held_out, last_of_each, stratified
 from snn.data.table import Source, Table
 from snn.data.text import tokenise
-from snn.data.wheel import default_cache_dir
+from snn.data.wheel import cache_folder
 from snn.errors import DataError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def load_dataset(
             drawn = stratified(labels, limit, rng)
             rows[split] = (table, keep[drawn], labels[drawn])
             how.append(f"{split} limited to {limit}")
-    cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    cache = cache_folder(cache_dir)
     splits = {split: _split(*part, config, tokenizer, cache) for split, part in rows.items()}
     return Data(config, splits, names, "; ".join([source.origin, *how]), seed)
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from snn.data.split import Split
 from snn.data.tokens import encode_texts
 from snn.errors import DataError
 
 
-class TextSplit:
+class TextSplit(Split):
     """Texts as token ids: all rows end to end in one array, and where each row starts.
 
     Args:
@@ -38,18 +39,10 @@ class TextSplit:
         self.ids, self.types, self.offsets, self.labels = ids, types, offsets, labels
         self.pad_id, self.pad_left = pad_id, pad_left
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per row, ``[N]``."""
         return np.diff(self.offsets)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return {name: tensor[0] for name, tensor in self.batch(np.array([index % len(self)])).items()}
 
     def batch(self, rows: np.ndarray, augmentation: object = None) -> dict[str, Tensor]:
         """Return some rows, padded to the longest of them.

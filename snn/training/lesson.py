@@ -8,14 +8,13 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from snn.config import Config, DistillationConfig
 from snn.conversion.checkpoint import find_checkpoint, read_description
-from snn.data.wheel import default_cache_dir
+from snn.data.wheel import cache_folder
 from snn.errors import ConfigError
 from snn.evaluation.session import Session
 from snn.models.rebuild import rebuilt
@@ -94,8 +93,7 @@ def stored(objective: DistilledObjective, session: Session) -> TeacherStore:
     asked = [objective.numbers, objective.hidden, objective.attention, objective.teacher.classes]
     what = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
     name = f"{fingerprint(objective.teacher.network)}-{session.data.fingerprint}-{what}"
-    cache = session.config.paths.cache
-    root = default_cache_dir() if cache is None else Path(cache).expanduser()
+    root = cache_folder(session.config.paths.cache)
     store = TeacherStore(root / "teachers" / name, objective.ask)
     if not store.filled:
         splits = ("train", "validation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Verdict:
     score: float
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A loss of a network on a batch. What it has to learn for it, it holds as parameters of its own.
 
     Attributes:
@@ -41,13 +42,13 @@ class Objective(nn.Module):
     metric: str
     smaller_is_better = False
 
+    @abstractmethod
     def forward(self, network: nn.Module, batch: Batch) -> Tensor:
         """The loss, a tensor without axes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self, network: nn.Module, batches: Iterable[Batch], description: str) -> Verdict:
         """Judge a network on batches of a split."""
-        raise NotImplementedError
 
     def value(self, score: float) -> float:
         """The metric that a score stands for."""
