@@ -18,12 +18,11 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 from snn.progress import progress
-from snn.tracking.tracker import create_trackers
+from snn.tracking.tracker import RunInfo, create_trackers
 
 with create_trackers({OPTIONS}) as trackers:
-    trackers.start(
-        {"training": {"stages": ["float", "convert"]}, "plan": False}, Path(sys.argv[1]), name="demo", job_type="train"
-    )
+    config = {"training": {"stages": ["float", "convert"]}, "plan": False}
+    trackers.start(RunInfo(config, Path(sys.argv[1]), name="demo", kind="train"))
     trackers.enter("float")
     logging.info("stage: float")
     shown = lambda: {"loss": 0.25, "spike rate": 0.125}

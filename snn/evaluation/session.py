@@ -35,7 +35,7 @@ from snn.evaluation.raster import raster
 from snn.evaluation.scores import check_scores
 from snn.tracking.files import write_json
 from snn.tracking.table import text_table
-from snn.tracking.tracker import Trackers, create_trackers
+from snn.tracking.tracker import RunInfo, Trackers, create_trackers
 
 log = logging.getLogger(__name__)
 
@@ -204,9 +204,7 @@ def open_session(
     trackers = create_trackers(config.tracking, keep_until_step=resume_step)
     with trackers:
         session = Session(config, folder, trackers)
-        trackers.start(
-            asdict(config), folder, name=config.name or script, group=_sweep(folder), job_type=script
-        )
+        trackers.start(RunInfo(asdict(config), folder, config.name or script, _sweep(folder), script))
         session.summary.update(
             name=config.name,
             command=shlex.join(["python", f"{script}.py", *_overrides(folder)]),

@@ -14,12 +14,13 @@ from snn.tracking.report import write_run_report
 from snn.tracking.schema import TrackingConfig
 from snn.tracking.sweep_report import write_sweep_report
 from snn.tracking.table import markdown_table, text_table
-from snn.tracking.tracker import TRACKERS, Tracker, Trackers, create_trackers
+from snn.tracking.tracker import TRACKERS, RunInfo, Tracker, Trackers, create_trackers
 
 __all__ = [
     "TRACKERS",
     "MetricsLog",
     "RunFileError",
+    "RunInfo",
     "Tracker",
     "Trackers",
     "TrackingConfig",

@@ -11,7 +11,7 @@ from typing import Any
 
 from snn.tracking.files import MetricsLog, RunFileError, plain, read_json, write_json, write_text
 from snn.tracking.schema import TrackingConfig
-from snn.tracking.tracker import Status, Tracker
+from snn.tracking.tracker import RunInfo, Status, Tracker
 
 
 class FilesTracker(Tracker):
@@ -27,27 +27,20 @@ class FilesTracker(Tracker):
         self._dir: Path | None = None
         self._metrics: MetricsLog | None = None
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
+    def start(self, run: RunInfo) -> None:
         import yaml
 
-        self._dir = run_dir
+        self._dir = run.folder
         write_text(
-            run_dir / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+            run.folder / "config.yaml", yaml.safe_dump(plain(run.config), sort_keys=False, allow_unicode=True)
         )
-        if (run_dir / "summary.json").exists():
+        if (run.folder / "summary.json").exists():
             # Until this run ends, the figures of an earlier one must not pass for its own.
             write_json(
-                run_dir / "summary.json",
-                {"status": "unfinished", "name": name, "error": "the run has not ended"},
+                run.folder / "summary.json",
+                {"status": "unfinished", "name": run.name, "error": "the run has not ended"},
             )
-        self._metrics = MetricsLog(run_dir / "metrics.jsonl", keep_until_step=self.keep_until_step)
+        self._metrics = MetricsLog(run.folder / "metrics.jsonl", keep_until_step=self.keep_until_step)
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         if self._metrics is not None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snn.progress import watched
 from snn.tracking.schema import TrackingConfig
-from snn.tracking.tracker import Status, Tracker
+from snn.tracking.tracker import RunInfo, Status, Tracker
 
 if TYPE_CHECKING:
     from snn.live import LiveView
@@ -26,20 +25,13 @@ class LiveTracker(Tracker):
         super().__init__(config, keep_until_step)
         self._view: LiveView | None = None
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
-        if not watched() or config.get("plan"):
+    def start(self, run: RunInfo) -> None:
+        if not watched() or run.config.get("plan"):
             return
         from snn.live import LiveView
 
-        stages = config.get("training", {}).get("stages", []) if job_type == "train" else []
-        self._view = LiveView(" · ".join(text for text in (name, job_type, group) if text), stages)
+        stages = run.config.get("training", {}).get("stages", []) if run.kind == "train" else []
+        self._view = LiveView(" · ".join(text for text in (run.name, run.kind, run.group) if text), stages)
         self._view.__enter__()
 
     def enter(self, part: str) -> None:

@@ -11,7 +11,7 @@ from snn.errors import ConfigError
 from snn.tracking.files import plain
 from snn.tracking.schema import TrackingConfig
 from snn.tracking.table import markdown_table
-from snn.tracking.tracker import Status, Tracker
+from snn.tracking.tracker import RunInfo, Status, Tracker
 
 
 class TensorBoardTracker(Tracker):
@@ -30,14 +30,7 @@ class TensorBoardTracker(Tracker):
         self._writer: Any = None
         self._config: Mapping[str, Any] = {}
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
+    def start(self, run: RunInfo) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -47,8 +40,8 @@ class TensorBoardTracker(Tracker):
             ) from error
         # TensorBoard drops what it knows from this step on; at the first time it only learns that runs begin so.
         first = 0 if self.keep_until_step is None else self.keep_until_step + 1
-        self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=first)
-        self._config = config
+        self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=first)
+        self._config = run.config
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         for name, value in metrics.items():

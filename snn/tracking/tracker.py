@@ -1,7 +1,7 @@
 """Trackers: where a run's numbers go while it runs. Files always; Weights & Biases, TensorBoard where asked for.
 
     with create_trackers(config.tracking) as trackers:
-        trackers.start(config, run_dir, name="demo", job_type="train")
+        trackers.start(RunInfo(config, folder, name="demo", kind="train"))
         trackers.log({"train/loss": 0.69}, step=1)
         trackers.summary["results"] = ...
         trackers.finish()
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -34,6 +35,25 @@ TRACKERS = Registry(
 )
 
 
+@dataclass(frozen=True)
+class RunInfo:
+    """What is recorded.
+
+    Args:
+        config: The whole resolved config, as plain dicts.
+        folder: The run's.
+        name: Of the run.
+        group: Name of the sweep that the run belongs to.
+        kind: ``train``, ``convert`` or ``evaluate``.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    name: str = ""
+    group: str | None = None
+    kind: str | None = None
+
+
 class Tracker:
     """One place where a run is recorded. Subclasses override what they can keep and ignore the rest.
 
@@ -45,23 +65,8 @@ class Tracker:
     def __init__(self, config: TrackingConfig, keep_until_step: int | None = None):
         self.config, self.keep_until_step = config, keep_until_step
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
-        """Begin the record.
-
-        Args:
-            config: The whole resolved config, as plain dicts.
-            run_dir: The run's folder.
-            name: Name of the run.
-            group: Name of the sweep that the run belongs to.
-            job_type: ``train``, ``convert`` or ``evaluate``.
-        """
+    def start(self, run: RunInfo) -> None:
+        """Begin the record."""
 
     def enter(self, part: str) -> None:
         """Say what the run does from now on; parts may lie within parts."""
@@ -118,17 +123,10 @@ class Trackers(Tracker):
         self.run_dir: Path | None = None
         self.finished: Status | None = None
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path | str,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
-        self.run_dir = Path(run_dir)
+    def start(self, run: RunInfo) -> None:
+        self.run_dir = run.folder
         for tracker in self.trackers:
-            tracker.start(config, self.run_dir, name, group, job_type)
+            tracker.start(run)
 
     def enter(self, part: str) -> None:
         self._each(lambda tracker: tracker.enter(part))

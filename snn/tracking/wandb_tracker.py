@@ -12,7 +12,7 @@ import yaml
 from snn.errors import ConfigError, did_you_mean
 from snn.tracking.files import plain
 from snn.tracking.schema import TrackingConfig
-from snn.tracking.tracker import Status, Tracker
+from snn.tracking.tracker import RunInfo, Status, Tracker
 
 MODES = ("offline", "online", "disabled")
 _EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 255}
@@ -40,21 +40,14 @@ class WandbTracker(Tracker):
             raise ConfigError(f"{key}: unknown mode {self._mode!r}; {did_you_mean(self._mode, MODES)}")
         self._run: Any = None
 
-    def start(
-        self,
-        config: Mapping[str, Any],
-        run_dir: Path,
-        name: str = "",
-        group: str | None = None,
-        job_type: str | None = None,
-    ) -> None:
+    def start(self, run: RunInfo) -> None:
         try:
             import wandb
         except ImportError as error:
             raise ConfigError(
                 "tracking.trackers: 'wandb' needs the package wandb; `pip install wandb`, or tracking=files"
             ) from error
-        run_dir.mkdir(parents=True, exist_ok=True)
+        run.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._run = wandb.init(
                 mode=self._mode,  # type: ignore[arg-type]
@@ -62,11 +55,11 @@ class WandbTracker(Tracker):
                 entity=self.config.entity,
                 tags=list(self.config.tags or []),
                 notes=self.config.notes,
-                name=name or None,
-                group=group,
-                job_type=job_type,
-                dir=str(run_dir),
-                config=plain(config),
+                name=run.name or None,
+                group=run.group,
+                job_type=run.kind,
+                dir=str(run.folder),
+                config=plain(run.config),
                 # A run of our own: neither a user's open run nor the last job of a sweep is touched.
                 reinit="create_new",
                 settings=wandb.Settings(silent=True),

@@ -122,10 +122,11 @@ def test_a_failure_after_the_summary_was_written_is_recorded(tmp_path):
 
 APP = """
     import sys
+    from pathlib import Path
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.core.hydra_config import HydraConfig
-    from snn.tracking import create_trackers
+    from snn.tracking import RunInfo, create_trackers
 
     callbacks = {"sweep_report": {"_target_": "snn.tracking.sweep.SweepReport"}}
     ConfigStore.instance().store("app", {"T": 1, "hydra": {"callbacks": callbacks}})
@@ -135,7 +136,7 @@ APP = """
         if config.T == 3:
             raise ValueError("T is 3")
         with create_trackers() as trackers:
-            trackers.start({"T": config.T}, HydraConfig.get().runtime.output_dir)
+            trackers.start(RunInfo({"T": config.T}, Path(HydraConfig.get().runtime.output_dir)))
             if config.T == 5:
                 raise KeyboardInterrupt
             trackers.summary["T"] = config.T

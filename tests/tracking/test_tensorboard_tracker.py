@@ -11,7 +11,7 @@ import pytest
 
 from snn.errors import ConfigError
 from snn.tracking.files import read_metrics
-from snn.tracking.tracker import create_trackers
+from snn.tracking.tracker import RunInfo, create_trackers
 
 from .summaries import SUMMARY, summary
 
@@ -39,7 +39,9 @@ def text(events, name):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with create_trackers({"trackers": ["tensorboard"], "live": False}) as trackers:
-        trackers.start({"T": 8, "model": {"name": "bert", "weights": None}, "rules": [{"a": 1}]}, folder)
+        trackers.start(
+            RunInfo({"T": 8, "model": {"name": "bert", "weights": None}, "rules": [{"a": 1}]}, folder)
+        )
         for step in (1, 2, 3):
             trackers.log({"float/train/loss": 1 / step, "lr": 1e-5 * step, "note": "text"}, step)
         trackers.log({"float/validation/accuracy": 0.1 + 0.2}, 3)
@@ -110,7 +112,7 @@ def test_a_resumed_run_forgets_what_came_after(tmp_path):
 
     for keep, steps in ((None, (1, 2, 3)), (2, (3, 4))):
         with create_trackers({"trackers": ["tensorboard"], "live": False}, keep_until_step=keep) as trackers:
-            trackers.start({}, tmp_path)
+            trackers.start(RunInfo({}, tmp_path))
             for step in steps:
                 trackers.log({"loss": float(step if keep is None else -step)}, step)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -119,7 +121,7 @@ def test_a_resumed_run_forgets_what_came_after(tmp_path):
 
 def test_numbers_that_are_not_finite_are_kept_and_failures_are_said(tmp_path):
     trackers = create_trackers({"trackers": ["tensorboard"], "live": False})
-    trackers.start({}, tmp_path)
+    trackers.start(RunInfo({}, tmp_path))
     trackers.log({"loss": math.inf}, 1)
     trackers.finish(status="failed")
     events = read(tmp_path)
@@ -133,5 +135,5 @@ def test_without_the_package_there_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"tracking\.trackers: 'tensorboard' needs .*pip install tensorboard"
     ):
-        trackers.start({}, tmp_path)
+        trackers.start(RunInfo({}, tmp_path))
     trackers.finish()

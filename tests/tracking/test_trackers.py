@@ -11,7 +11,7 @@ import yaml
 
 from snn.errors import ConfigError
 from snn.tracking import TRACKERS, TrackingConfig, create_trackers, read_json, read_metrics
-from snn.tracking.tracker import Tracker, Trackers
+from snn.tracking.tracker import RunInfo, Tracker, Trackers
 
 from .summaries import SUMMARY, summary
 
@@ -36,14 +36,14 @@ class Recorder(Tracker):
 
 def run_and_raise(trackers, folder, error):
     with trackers:
-        trackers.start({"folder": folder.name}, folder)
+        trackers.start(RunInfo({"folder": folder.name}, folder))
         trackers.summary["T"] = 4
         raise error
 
 
 def test_a_run_leaves_config_metrics_summary_report_and_tables(tmp_path):
     with create_trackers() as trackers:
-        trackers.start({"T": 8, "path": Path("a")}, tmp_path, name="demo")
+        trackers.start(RunInfo({"T": 8, "path": Path("a")}, tmp_path, name="demo"))
         trackers.log({"train/loss": 0.5}, step=1)
         trackers.curve("lr@x", "x", [1, 2], [0.5, 0.25])
         trackers.summary.update(summary(name="demo"))
@@ -104,10 +104,10 @@ def test_finishing_by_hand_happens_once(tmp_path):
 
 def test_numbers_of_an_earlier_run_do_not_outlive_the_start_of_the_next(tmp_path):
     with create_trackers() as trackers:
-        trackers.start({}, tmp_path)
+        trackers.start(RunInfo({}, tmp_path))
         trackers.summary["T"] = 8
     again = create_trackers()
-    again.start({}, tmp_path)
+    again.start(RunInfo({}, tmp_path))
     assert read_json(tmp_path / "summary.json")["status"] == "unfinished"
     again.finish()
 
@@ -115,7 +115,7 @@ def test_numbers_of_an_earlier_run_do_not_outlive_the_start_of_the_next(tmp_path
 def test_a_resumed_run_goes_on_in_the_same_log(tmp_path):
     for keep, steps in ((None, (1, 2, 3)), (2, (3, 4))):
         with create_trackers(keep_until_step=keep) as trackers:
-            trackers.start({}, tmp_path)
+            trackers.start(RunInfo({}, tmp_path))
             for step in steps:
                 trackers.log({"loss": 1.0}, step)
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
@@ -191,7 +191,7 @@ def offline(tmp_path_factory):
         config = {"trackers": ["wandb"], "project": "demo", "tags": ["a"], "notes": "why"}
         with create_trackers(config) as trackers:
             given = {"T": 8, "model": {"name": "bert", "weights": None}, "rules": [{"match": "re:.*"}]}
-            trackers.start(given, folder, name="T8", group="sweep", job_type="train")
+            trackers.start(RunInfo(given, folder, name="T8", group="sweep", kind="train"))
             for step in (1, 2, 3):
                 trackers.log({"float/train/loss": 1 / step}, step)
             trackers.log({"float/train/loss": math.nan}, step=2)  # a resumed stage logs a step again
@@ -301,7 +301,7 @@ def test_checkpoints_stay_at_home_where_the_config_says_so(tmp_path, monkeypatch
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staging"))
     write_checkpoint(tmp_path / "run" / "checkpoint", "spiking", None)
     with create_trackers({"trackers": ["wandb"], "mode": "offline", "checkpoints": False}) as trackers:
-        trackers.start({}, tmp_path / "run")
+        trackers.start(RunInfo({}, tmp_path / "run"))
     record = next((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
     assert not any(
         json.loads(line)["type"] == "artifact" for line in leet("--json", str(record)).splitlines()
@@ -363,7 +363,7 @@ def test_runs_of_one_process_are_separate_and_closed_when_they_fail(tmp_path, mo
 
 def test_disabled_mode_writes_nothing_of_wandb(tmp_path):
     with create_trackers({"trackers": ["wandb"], "mode": "disabled"}) as trackers:
-        trackers.start({}, tmp_path)
+        trackers.start(RunInfo({}, tmp_path))
         trackers.log({"loss": 1.0}, step=1)
     assert not (tmp_path / "wandb").exists()
 
@@ -377,5 +377,5 @@ def test_online_without_a_key_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"tracking\.mode: W&B cannot start .*tracking\.mode=offline needs no"
     ):
-        trackers.start({}, tmp_path / "run")
+        trackers.start(RunInfo({}, tmp_path / "run"))
     trackers.finish()
