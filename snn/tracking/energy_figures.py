@@ -45,13 +45,14 @@ def energy_by_part(
         figure = new_figure(7.4, 2.7, Margins(left=1.75, right=0.75, top=1.0, bottom=0.55))
         axes = figure.axes[0]
         for row, (network, key) in enumerate(zip(networks, ("float_uj", "quantized_uj", "spiking_uj"))):
+            energy = network["energy_uj"]
             left = 0.0
             for part in parts:
                 axes.barh(row, part[key], left=left, height=0.62, color=_COLOURS.get(part["part"], GREY))
                 left += part[key]
             axes.annotate(
-                f"{network['energy_uj']:.3g}",
-                (network["energy_uj"], row),
+                f"{energy:,.0f}" if energy >= 100 else f"{energy:.3g}",  # no powers of ten
+                (energy, row),
                 (4, 0),
                 textcoords="offset points",
                 va="center",
