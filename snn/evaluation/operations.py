@@ -124,7 +124,7 @@ class Operations(Metric):
         for index, (layer, selection) in enumerate(self._feeds):
             found = spikes[layer]
             count = found.selected[selection - 1] if selection else found.total
-            self.fired[index, : len(count)] += count @ basis
+            self.fired[index] += count @ basis
         for index, layer in enumerate(self.layers):
             self.membranes[index] += active @ spikes[layer].neurons
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.surgery import place
 from snn.errors import ConversionError
-from snn.functional.padding import current_mask
-from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run
 
 
@@ -38,14 +36,11 @@ class TokenSpikes:
         self.neurons: dict[str, Tensor] = {}
 
     def __call__(self, run: Run, event: Event) -> None:
-        neuron = event.neuron
-        assert isinstance(neuron, Neuron)
         assert run.rows is not None
-        mask = current_mask(event.counts[-1], neuron.over_keys)
-        if mask is None:
+        if event.mask is None:
             return
-        name = self._names[neuron] + (f"#{event.call}" if event.call else "")
-        mask = _by_token(mask.expand_as(event.counts[-1]))
+        name = self._names[event.neuron] + (f"#{event.call}" if event.call else "")
+        mask = _by_token(event.mask.expand_as(event.counts[-1]))
         if name not in self.spikes:  # in the first chunk every sample is there
             self.neurons[name] = mask.sum(-1, dtype=torch.float64).cpu()
             self.spikes[name] = torch.zeros(self.T, *mask.shape[:2], dtype=torch.float64)

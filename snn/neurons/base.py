@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConversionError
+from snn.functional.padding import current_mask
 from snn.functional.quantize import codes
 from snn.functional.through_time import straight_through
 from snn.functional.time_axis import align, fold, unfold
@@ -88,6 +89,11 @@ class Neuron(nn.Module):
     def signed(self) -> bool:
         return self.qmin < 0
 
+    @property
+    def takes_back(self) -> bool:
+        """Whether a count may fall from one step to the next."""
+        return True
+
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts at each step of the chunk.
 
@@ -132,18 +138,32 @@ class Neuron(nn.Module):
             unit = run.final_unit(threshold)
             return self.heightened(self.final_count(aggregate, unit, run).mul_(unit))
         over_time, unit = unfold(aggregate, run.steps), run.unit(threshold, dims)
-        previous = run.state.get((id(self), call))
-        if previous is None:
-            previous = over_time.new_zeros(()).expand_as(over_time[0])
-        counts = self.count_chunk(over_time, unit, previous, run)
-        if run.times.stop <= run.T:
-            run.state[id(self), call] = counts[-1].clone()
-        if run.observers:
-            event = Event(self, call, over_time, unit, counts, previous)
-            for observe in run.observers:
-                observe(run, event)
-        # In place, because fresh memory for every layer would cost more than all that observers do.
-        return self.heightened(fold(counts.mul_(unit)))
+        return self.heightened(fold(self._fired(over_time, unit, call, run)))
+
+    def _fired(self, over_time: Tensor, unit: Tensor, call: int, run: Run) -> Tensor:
+        """The output in thresholds per spike, ``[t, B, ...]``, a few samples at once; observers are told."""
+        output, key = torch.empty_like(over_time), (id(self), call)
+        before = run.state.get(key)
+        if before is None:
+            before = over_time.new_zeros(()).expand_as(over_time[0])
+        after = torch.empty_like(over_time[0]) if run.times.stop <= run.T else None
+        mask = current_mask(before, self.over_keys) if run.observers else None
+        parts = list(run.parts(over_time))
+        for samples, rows in parts:
+            aggregate, previous = over_time[:, rows], before[rows]
+            counts = self.count_chunk(aggregate, unit, previous, run)
+            if after is not None:
+                after[rows] = counts[-1]
+            if run.observers:
+                there = None if mask is None else mask[rows]
+                which = samples, parts[-1][0].stop
+                event = Event(self, call, aggregate, unit, counts, previous, there, *which)
+                for observe in run.observers:
+                    observe(run, event)
+            torch.mul(counts, unit, out=output[:, rows])
+        if after is not None:
+            run.state[key] = after
+        return output
 
     def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:
         """The same output, with a gradient; all steps at once."""

@@ -43,6 +43,10 @@ class IntegrateFire(Neuron):
             raise ConfigError(f"neuron.initial must be in [0, 1); got {initial}")
         self.initial = float(initial)
 
+    @property
+    def takes_back(self) -> bool:
+        return self.signed
+
     def options(self) -> dict[str, Any]:
         return {"initial": self.initial}
 

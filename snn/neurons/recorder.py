@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from snn.functional.fire import SpikeOrder, place_spikes
-from snn.functional.padding import current_mask
 from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run
-
-#: Values that a core's second cache holds a few times over; passes over more of them wait for memory.
-_CACHED = 2**16
 
 
 @dataclass(frozen=True)
@@ -32,10 +28,10 @@ class Selection:
     weights: Tensor | None = None
 
     def weight_of(self, values: Tensor) -> Tensor | None:
-        """The weights, one for each of ``values``, ``[B, n]``."""
+        """The weights, one for each of ``values``, ``[..., n]``."""
         if self.weights is None:
             return None
-        return self.weights.to(values).repeat(values.shape[1] // len(self.weights))
+        return self.weights.to(values).repeat(values.shape[-1] // len(self.weights))
 
 
 @dataclass
@@ -69,22 +65,6 @@ class LayerSpikes:
         return self.positive + self.negative
 
 
-@dataclass
-class _Layer:
-    """What has been counted of a layer so far."""
-
-    mask: Tensor | None
-    neurons: Tensor
-    #: Per chunk: positive and negative spikes ``[t, B]``, and selected ones ``[selections, t, B]``.
-    chunks: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
-    #: Spikes of every neuron so far, ``[rows, ...]``; dropped once they are summed up.
-    fired: Tensor | None = None
-    #: Silent and always-firing neurons, where they are known already.
-    idle: tuple[Tensor, Tensor] | None = None
-    #: Silent and always-firing neurons, spikes and neurons by token.
-    summed: tuple[Tensor, Tensor, Tensor | None, Tensor | None] | None = None
-
-
 class SpikeRecorder:
     """Observer of a run that counts every layer's spikes.
 
@@ -96,136 +76,111 @@ class SpikeRecorder:
         selections: By layer, what is counted apart.
     """
 
+    in_parts = True
+
     def __init__(
         self, names: Mapping[nn.Module, str], selections: Mapping[str, Sequence[Selection]] | None = None
     ):
         self._names = names
         self._selections = selections or {}
-        self._layers: dict[str, _Layer] = {}
-        self._run: Run | None = None
+        self._layers: dict[str, LayerSpikes] = {}
+        #: Where time comes in several chunks: spikes of every neuron so far, and which of them are real, ``[B, ...]``.
+        self._open: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._T = 0
 
     def __call__(self, run: Run, event: Event) -> None:
         neuron = event.neuron
         assert isinstance(neuron, Neuron)
         if run.collapsed and neuron.causal:
             return
-        self._run = run
         name = self._names[neuron] + (f"#{event.call}" if event.call else "")
         selections = self._selections.get(name, ())
-        sample = event.counts[-1]
-        mask = current_mask(sample, neuron.over_keys)
-        count = _differences if neuron.causal else _from_final_counts
-        chunk = count(run, event, mask, selections)
-        layer = self._layers.get(name)
-        if layer is None:
-            layer = self._layers[name] = _Layer(mask, _neurons(run, sample, mask))
-        samples = len(layer.neurons)
-        spikes = chunk.positive, chunk.negative, chunk.selected
-        if run.rows is not None and samples > run.rows.numel():
-            # Nothing is computed any more of samples that have settled.
-            positive, negative, selected = (_among_all(x, run, samples) for x in spikes)
-            spikes = positive, negative, selected
-        layer.chunks.append(spikes)
-        layer.idle = chunk.idle
-        if layer.fired is None:
-            layer.fired = chunk.fired
-        elif len(chunk.fired) == len(layer.fired):
-            layer.fired += chunk.fired
+        if neuron.causal:
+            part, times = _from_changes(event, selections), slice(run.times.start - 1, run.times.stop - 1)
         else:
-            whole = layer.fired.unflatten(0, (samples, -1))
-            whole[run.rows] += run.by_sample(chunk.fired)
-        if run.times.stop > run.T:
-            self._sum_up(layer)
+            part, times = _from_final_count(run.T, event, selections), slice(0, run.T)
+        if name not in self._layers:
+            self._layers[name], self._T = _nothing(run.T, event, len(selections)), run.T
+        layer = self._layers[name]
+        # Of samples that have settled nothing is computed any more.
+        samples = event.samples if run.rows is None else run.rows[event.samples]
+        layer.positive[times, samples] = part.positive
+        layer.negative[times, samples] = part.negative
+        layer.selected[:, times, samples] = part.selected
+        if times.start == 0:
+            layer.neurons[samples] = _neurons(event)
+        if layer.tokens is not None and layer.token_neurons is not None and part.tokens is not None:
+            layer.tokens[samples] += part.tokens
+            if times.start == 0:
+                layer.token_neurons[samples] = _neurons_by_token(event)
+        if times == slice(0, run.T):
+            idle = part.idle or _idle(part.fired, event.mask, layer.neurons[samples], run.T)
+            layer.silent[samples], layer.always[samples] = idle
+        else:
+            self._keep(name, part.fired, samples, event)
+
+    def _keep(self, name: str, fired: Tensor, samples: slice | Tensor, event: Event) -> None:
+        """Add the spikes of every neuron, until all have come and it is known which neurons were idle."""
+        fired = fired.unflatten(0, (event.size, -1))
+        if name not in self._open:
+            mask = None if event.mask is None else event.mask.new_zeros(event.batch, *event.mask.shape[1:])
+            self._open[name] = fired.new_zeros(event.batch, *fired.shape[1:]), mask
+        total, mask = self._open[name]
+        total, real = self._open[name]
+        total[samples] += fired
+        if real is not None and event.mask is not None:
+            real[samples] = event.mask
 
     def layers(self) -> dict[str, LayerSpikes]:
         """Spikes of the whole run by layer name."""
-        result = {}
-        for name, layer in self._layers.items():
-            if layer.summed is None:  # every sample had settled before T
-                self._sum_up(layer)
-            assert layer.summed is not None
-            positive, negative, selected = (torch.cat(parts, -2) for parts in zip(*layer.chunks))
-            silent, always, tokens, there = layer.summed
-            result[name] = LayerSpikes(
-                positive, negative, layer.neurons, silent, always, selected, tokens, there
-            )
-        return result
-
-    def _sum_up(self, layer: _Layer) -> None:
-        fired, mask, samples = layer.fired, layer.mask, len(layer.neurons)
-        assert fired is not None
-        assert self._run is not None
-        T = self._run.T
-        # Silent, always, tokens of some of the samples.
-        parts: list[tuple[Tensor, ...]] = []
-        for rows, number in _blocks(fired, samples):
-            own, there = fired[rows], None if mask is None else mask[rows]
-            tokens = () if there is None else (_by_token(own, there).double(),)
-            if layer.idle is None:
-                # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
-                spoke = _total(own.clamp(max=1), there, number)
-                tokens = (spoke, _total(own.sub_(T - 1).clamp_(min=0), there, number), *tokens)
-            parts.append(tokens)
-        whole = [torch.cat(part) for part in zip(*parts)]
-        found = whole.pop() if mask is not None else None
-        silent, always = layer.idle or (layer.neurons - whole[0], whole[1])
-        in_place = None
-        if mask is not None:
-            in_place = _by_token(mask.double(), mask) * (fired[0].numel() // mask[0].numel())
-        layer.fired, layer.summed = None, (silent, always, found, in_place)
+        while self._open:
+            name, (fired, mask) = self._open.popitem()
+            layer = self._layers[name]
+            layer.silent, layer.always = _idle(fired.flatten(0, 1), mask, layer.neurons, self._T)
+        return self._layers
 
 
-def _blocks(x: Tensor, samples: int) -> Iterator[tuple[slice, int]]:
-    """Cut a layer, ``[rows, ...]``, so that a core's cache holds each part over several passes.
-
-    Yields:
-        Rows of whole samples, and the number of these.
-    """
-    rows = len(x) // samples
-    size = samples if x.device.type != "cpu" else max(1, _CACHED * samples // max(1, x.numel()))
-    for start in range(0, samples, size):
-        number = min(size, samples - start)
-        yield slice(start * rows, (start + number) * rows), number
-
-
-def _neurons(run: Run, sample: Tensor, mask: Tensor | None) -> Tensor:
-    values = run.by_sample(sample).flatten(1)
-    if mask is None:
-        return values.new_full((values.shape[0],), values.shape[1], dtype=torch.float64)
-    return mask.flatten(1).sum(1, dtype=torch.float64) * (values.shape[1] // mask[0].numel())
+def _nothing(T: int, event: Event, selections: int) -> LayerSpikes:
+    """A layer without any spike."""
+    zeros = functools.partial(torch.zeros, dtype=torch.float64, device=event.counts.device)
+    batch = event.batch
+    result = LayerSpikes(
+        zeros(T, batch),
+        zeros(T, batch),
+        zeros(batch),
+        zeros(batch),
+        zeros(batch),
+        zeros(selections, T, batch),
+    )
+    if event.mask is not None:
+        result.tokens, result.token_neurons = (zeros(batch, event.mask.shape[-2]) for _ in range(2))
+    return result
 
 
-def _total(x: Tensor, mask: Tensor | None, samples: int) -> Tensor:
-    """Sum over the real neurons of each sample, ``[B]``; whole numbers below 2**24 add up exactly."""
-    if mask is None:
-        return x.reshape(samples, -1).sum(1).double()
-    if mask.shape[-1] == 1:  # the mask is small beside what it is for
-        x = x.sum(-1, keepdim=True)
-    return (x * mask).flatten(1).sum(1).double()
+def _neurons(event: Event) -> Tensor:
+    """Neurons of each sample that are real, ``[B]``."""
+    values = event.counts[0].numel() // event.size
+    if event.mask is None:
+        return torch.full((event.size,), values, dtype=torch.float64, device=event.counts.device)
+    return event.mask.flatten(1).sum(1, dtype=torch.float64) * (values // event.mask[0].numel())
 
 
-def _by_token(x: Tensor, mask: Tensor) -> Tensor:
-    """Sum over the real neurons of each token, ``[B, S]``."""
-    if mask.shape[-1] == 1:
-        x = x.sum(-1, keepdim=True)
-    x = x * mask
-    return x.sum(-1) if x.dim() == 3 else x.sum((1, 3))
-
-
-def _among_all(spikes: Tensor, run: Run, samples: int) -> Tensor:
-    whole = spikes.new_zeros(*spikes.shape[:-1], samples)
-    whole[..., run.rows] = spikes
-    return whole
+def _neurons_by_token(event: Event) -> Tensor:
+    """Neurons of each token that are real, ``[B, S]``."""
+    assert event.mask is not None
+    values = event.counts[0, 0].numel() // event.mask[0].numel()
+    return _by_token(event.mask.sum(-1, dtype=torch.float64)) * values
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """What one layer did in one chunk of time.
+class _Part:
+    """What some samples of a layer did in one chunk of time.
 
     Args:
         positive: Positive spikes, ``[t, B]``.
         negative: Negative spikes, likewise.
         selected: Selected ones of either sign, ``[selections, t, B]``.
+        tokens: Spikes of either sign at each token position, ``[B, S]``; ``None`` without tokens.
         fired: Spikes of every neuron, like a count.
         idle: Silent and always-firing neurons of the whole run, ``[B]`` each, where they are known already.
     """
@@ -233,91 +188,56 @@ class _Chunk:
     positive: Tensor
     negative: Tensor
     selected: Tensor
+    tokens: Tensor | None
     fired: Tensor
     idle: tuple[Tensor, Tensor] | None = None
 
 
-def _differences(run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]) -> _Chunk:
-    """Positive, negative and selected spikes of each step, and the spikes of every neuron."""
-    samples = len(run.by_sample(event.previous))
-    fired = torch.zeros_like(event.counts[-1], memory_format=torch.contiguous_format)
-    parts = []
-    for rows, number in _blocks(fired, samples):
-        steps = event.counts[:, rows], event.previous[rows]
-        parts.append(
-            _spikes_of_steps(*steps, None if mask is None else mask[rows], number, selections, fired[rows])
-        )
-    net, total, selected = (torch.cat(part, -1) for part in zip(*parts))
-    return _Chunk((total + net) / 2, (total - net) / 2, selected, fired)
+def _from_changes(event: Event, selections: Sequence[Selection]) -> _Part:
+    """Spikes are what counts change by from step to step."""
+    counts, previous, mask = event.counts, event.previous, event.mask
+    keys = mask if mask is not None and mask.shape[-1] > 1 else None
+    if not event.neuron.takes_back and not selections:
+        # Counts that only grow: the sums of spikes follow from those of counts, and no spike need be formed.
+        if keys is not None:
+            counts, previous = counts * keys, previous * keys
+        rows = _row_sums(counts, event.size).diff(dim=0, prepend=_row_sums(previous[None], event.size))
+        total = net = _sample_sums(rows, mask)
+        return _Part(total, total - net, _none(total), _token_sums(rows, mask), counts[-1] - previous)
+    # Contiguous, whatever a channels-last network hands over; in place, because every pass over a layer counts.
+    spikes = torch.empty_like(counts, memory_format=torch.contiguous_format)
+    torch.sub(counts[0], previous, out=spikes[0])
+    torch.sub(counts[1:], counts[:-1], out=spikes[1:])
+    if keys is not None:
+        spikes *= keys
+    net = _sample_sums(_row_sums(spikes, event.size), mask)
+    rows = _row_sums(spikes.abs_(), event.size)
+    total = _sample_sums(rows, mask)
+    chosen = []
+    for one in selections:
+        values = _taken(spikes, event, one)
+        weights = one.weight_of(values)
+        chosen.append((values.sum(-1) if weights is None else values @ weights).double())
+    selected = torch.stack(chosen) if chosen else _none(total)
+    return _Part((total + net) / 2, (total - net) / 2, selected, _token_sums(rows, mask), spikes.sum(0))
 
 
-def _spikes_of_steps(
-    over_time: Tensor,
-    previous: Tensor,
-    mask: Tensor | None,
-    samples: int,
-    selections: Sequence[Selection],
-    fired: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum, number and selected number of the spikes at each step, ``[t, B]`` and ``[selections, t, B]``.
-
-    Args:
-        over_time: Counts at each step.
-        previous: Counts before the first.
-        mask: Which are real.
-        samples: Among how many the rows are.
-        selections: What is counted apart.
-        fired: Spikes of every neuron, to which these are added.
-    """
-    nets, totals = [], []
-    selected: list[list[Tensor]] = [[] for _ in selections]
-    spikes = torch.empty_like(fired)  # contiguous, whatever a channels-last network hands over
-    rows = spikes.view(samples, -1) if mask is None else spikes
-    for counts in over_time:  # in place and row by row, because every pass over a layer counts
-        torch.sub(counts, previous, out=spikes)
-        if mask is not None and mask.shape[-1] > 1:
-            spikes *= mask
-        nets.append(rows.sum(-1))
-        fired += spikes.abs_()
-        totals.append(rows.sum(-1))
-        for one, chosen in zip(selections, selected):
-            values = _taken(spikes, samples, mask, one)
-            weights = one.weight_of(values)
-            chosen.append((values.sum(1) if weights is None else values @ weights).double())
-        previous = counts
-    net, total = torch.stack(nets), torch.stack(totals)
-    if mask is not None:
-        real = mask.any(-1)
-        net, total = ((x * real).flatten(2).sum(2) for x in (net, total))
-    stacked = [torch.stack(chosen) for chosen in selected]
-    found = torch.stack(stacked) if stacked else total.new_zeros(0, *total.shape)
-    return net.double(), total.double(), found.double()
-
-
-def _taken(values: Tensor, samples: int, mask: Tensor | None, selection: Selection) -> Tensor:
-    """The neurons of a selection, padding zero, ``[B, n]``."""
-    if selection.token is not None:
-        axis = 1 if values.dim() == 3 else 2
-        values = values.select(axis, selection.token)
-        mask = None if mask is None else mask.select(axis, selection.token)
-    return (values if mask is None else values * mask).unflatten(0, (samples, -1)).flatten(1)
-
-
-def _from_final_counts(
-    run: Run, event: Event, mask: Tensor | None, selections: Sequence[Selection]
-) -> _Chunk:
+def _from_final_count(T: int, event: Event, selections: Sequence[Selection]) -> _Part:
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
-    count = event.counts[-1]
-    samples = len(run.by_sample(count))
-    spikes = _spikes_of_counts(run.T, event.neuron.order).to(count.device)
-    histogram = _histogram(_taken(count, samples, mask, Selection()), run.T)
+    count, mask = event.counts[-1:], event.mask
+    spikes = _spikes_of_counts(T, event.neuron.order).to(count.device)
+    histogram = _histogram(_taken(count, event, Selection())[0], T)
     positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
-    parts = [(_taken(count, samples, mask, one), one) for one in selections]
-    chosen = [spikes.abs() @ _histogram(x, run.T, one.weight_of(x)).T for x, one in parts]
-    selected = torch.stack(chosen) if chosen else positive.new_zeros(0, *positive.shape)
-    padding = histogram.sum(1) - _neurons(run, count, mask)
-    idle = histogram[:, run.T] - padding, histogram[:, 0] + histogram[:, -1]
-    return _Chunk(positive, negative, selected, count.abs(), idle)
+    parts = [(_taken(count, event, one)[0], one) for one in selections]
+    chosen = [spikes.abs() @ _histogram(x, T, one.weight_of(x)).T for x, one in parts]
+    selected = torch.stack(chosen) if chosen else _none(positive)
+    padding = histogram.sum(1) - _neurons(event)
+    idle = histogram[:, T] - padding, histogram[:, 0] + histogram[:, -1]
+    tokens = None
+    if mask is not None:
+        size = count.abs() if event.neuron.signed else count
+        tokens = _token_sums(_row_sums(size if mask.shape[-1] == 1 else size * mask, event.size), mask)
+    return _Part(positive, negative, selected, tokens, count[0], idle)
 
 
 @functools.cache
@@ -335,3 +255,60 @@ def _histogram(counts: Tensor, T: int, weights: Tensor | None = None) -> Tensor:
     each = None if weights is None else weights.to(index.device).double().expand(index.shape).flatten()
     found = torch.bincount(index.flatten(), each, minlength=bins * index.shape[0])
     return found.reshape(-1, bins).double()
+
+
+def _idle(fired: Tensor, mask: Tensor | None, neurons: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """Neurons of each sample that never fired, and that fired at each step, ``[B]``.
+
+    Args:
+        fired: How often each did, ``[rows, ...]``.
+        mask: Which are real.
+        neurons: How many those are, ``[B]``.
+        T: Number of steps.
+    """
+    keys = mask if mask is not None and mask.shape[-1] > 1 else None
+    # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
+    found = []
+    for number in (fired.clamp(max=1), (fired - (T - 1)).clamp_(min=0)):
+        number = number if keys is None else number * keys
+        found.append(_sample_sums(_row_sums(number[None], len(neurons)), mask)[0])
+    return neurons - found[0], found[1]
+
+
+def _taken(values: Tensor, event: Event, selection: Selection) -> Tensor:
+    """The neurons of a selection, padding zero: ``[t, rows, ...]`` to ``[t, B, n]``."""
+    mask = event.mask
+    if selection.token is not None:
+        axis = -2  # of tokens, which have one axis behind theirs
+        values = values.select(axis, selection.token)
+        mask = None if mask is None else mask.select(axis, selection.token)
+    return (values if mask is None else values * mask).unflatten(1, (event.size, -1)).flatten(2)
+
+
+def _row_sums(x: Tensor, samples: int) -> Tensor:
+    """Sums over the innermost values, few enough for float32 to add them up exactly: ``[t, rows, ...]`` to
+    ``[t, B, r, ...]``, tokens last: ``[t, B, 1, S]`` or ``[t, B, 1, heads, S]``."""
+    if x.dim() > 2:
+        x = x.sum(tuple(range(min(4, x.dim() - 1), x.dim())))
+    return x.unflatten(1, (samples, -1))
+
+
+def _sample_sums(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Sums over the real neurons of each sample, ``[t, B]``, from those of rows."""
+    if mask is not None:
+        rows = rows * mask.any(-1)[:, None]
+    return rows.double().flatten(2).sum(2)
+
+
+def _token_sums(rows: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Sums over all steps and the real neurons of each token, ``[B, S]``, from those of rows."""
+    return None if mask is None else _by_token((rows * mask.any(-1)[:, None]).double().sum(0))
+
+
+def _by_token(rows: Tensor) -> Tensor:
+    """Sum over all axes but samples and tokens: ``[B, ..., S]`` to ``[B, S]``."""
+    return rows.reshape(len(rows), -1, rows.shape[-1]).sum(1)
+
+
+def _none(like: Tensor) -> Tensor:
+    return like.new_zeros(0, *like.shape)

@@ -24,9 +24,9 @@ _current: ContextVar[Run | None] = ContextVar("run", default=None)
 
 @dataclass(frozen=True)
 class Event:
-    """What a neuron did in one chunk of time.
+    """What a neuron did in one chunk of time, to all samples in force or, where observers take that, to some of them.
 
-    The counts are the neuron's, which goes on to make its output in their place: what an observer wants to keep
+    The counts are the neuron's, which may go on to make its output in their place: what an observer wants to keep
     of them it copies.
 
     Args:
@@ -36,6 +36,9 @@ class Event:
         unit: What one spike is worth in the aggregate, broadcastable to it.
         counts: ``N_t``, ``[t, B, ...]``; the final count alone in a collapsed run.
         previous: Counts at the end of the chunk before, ``[B, ...]``.
+        mask: Which of the neurons are real, broadcastable to one step; ``None``: all are.
+        samples: Which of the samples in force these are.
+        batch: How many samples are in force.
     """
 
     neuron: nn.Module
@@ -44,9 +47,20 @@ class Event:
     unit: Tensor
     counts: Tensor
     previous: Tensor
+    mask: Tensor | None
+    samples: slice
+    batch: int
+
+    @property
+    def size(self) -> int:
+        """How many samples these are."""
+        return self.samples.stop - self.samples.start
 
 
 Observer = Callable[["Run", Event], None]
+
+#: Values over all steps of a chunk that are worked on together: few enough for a cache, enough to be worth the calls.
+_CACHED = 2**21
 
 
 @dataclass
@@ -61,7 +75,7 @@ class Run:
         rows: Samples in force, by their number in the batch: fewer and fewer of them where settled ones leave.
             ``None``: every row is a sample, and all are there.
         collapsed: Compute the final counts alone, from the final aggregate.
-        observers: Told of every neuron's counts.
+        observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, of a few samples at once.
     """
 
     T: int
@@ -87,6 +101,34 @@ class Run:
         self.calls[id(neuron)] += 1
         return call
 
+    def parts(self, over_time: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Cut a layer so that a core's cache holds each part through all that is done with it.
+
+        Args:
+            over_time: The layer's input, ``[t, rows, ...]``.
+
+        Yields:
+            Samples, and the rows that they have.
+        """
+        samples, rows = self._layout(over_time.shape[1])
+        whole = over_time.device.type != "cpu" or not all(
+            getattr(one, "in_parts", False) for one in self.observers
+        )
+        size = samples if whole else max(1, _CACHED * samples // max(1, over_time.numel()))
+        for start in range(0, samples, size):
+            stop = min(start + size, samples)
+            yield slice(start, stop), slice(start * rows, stop * rows)
+
+    def _layout(self, rows: int) -> tuple[int, int]:
+        """Number of samples in force, and of rows that each of them has."""
+        samples = rows if self.rows is None else self.rows.numel()
+        if rows % samples:
+            raise ConversionError(
+                f"a neuron met {rows} rows in a batch of {samples}: the first axis of its input must run "
+                "over samples, or over parts of samples"
+            )
+        return samples, rows // samples
+
     def by_sample(self, x: Tensor, axis: int = 0) -> Tensor:
         """Put the rows of each sample together: ``[B*r, ...]`` to ``[B, r, ...]``.
 
@@ -99,13 +141,7 @@ class Run:
         Raises:
             ConversionError: The number of rows is no multiple of the number of samples.
         """
-        samples = x.shape[axis] if self.rows is None else self.rows.numel()
-        if x.shape[axis] % samples:
-            raise ConversionError(
-                f"a neuron met {x.shape[axis]} rows in a batch of {samples}: the first axis of its input must run "
-                "over samples, or over parts of samples"
-            )
-        return x.unflatten(axis, (samples, -1))
+        return x.unflatten(axis, self._layout(x.shape[axis]))
 
     def keep(self, which: Tensor) -> None:
         """Go on with some of the samples; what neurons remember of the others is dropped.

@@ -18,6 +18,8 @@ class Settling:
         least: Step before which nothing counts as settled, because input is still arriving.
     """
 
+    in_parts = True
+
     def __init__(self, rows: Tensor, least: int):
         #: The last step at which one of the sample's counts changed, ``[B]``.
         self.steps = torch.full_like(rows, least)
@@ -29,8 +31,10 @@ class Settling:
         torch.ne(counts[0], event.previous, out=changed[0])
         torch.ne(counts[1:], counts[:-1], out=changed[1:])
         # The largest byte: on a CPU many times as fast as ``any``.
-        moved = run.by_sample(changed.view(torch.uint8), axis=1).flatten(2).amax(2).bool()
-        self._moved = moved if self._moved is None else self._moved | moved
+        moved = changed.view(torch.uint8).unflatten(1, (event.size, -1)).flatten(2).amax(2)
+        if self._moved is None:
+            self._moved = moved.new_zeros(len(counts), event.batch)
+        self._moved[:, event.samples] |= moved
 
     def end_chunk(self, run: Run) -> Tensor:
         """Take note of the chunk.
@@ -41,7 +45,7 @@ class Settling:
         assert run.rows is not None
         if self._moved is None:
             return torch.zeros_like(run.rows, dtype=torch.bool)
-        moved, self._moved = self._moved, None
+        moved, self._moved = self._moved.bool(), None
         times = torch.arange(run.times.start, run.times.stop, device=moved.device)
         last = (moved * times[:, None]).amax(0)
         self.steps[run.rows] = torch.maximum(self.steps[run.rows], last)

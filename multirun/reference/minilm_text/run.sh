@@ -6,12 +6,12 @@ set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/seed_${SEED:-0} python=${PYTHON:-python}
 
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor.
-lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers=
+batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers=
 case $dataset in
     trec)
         float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
         para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
-    sst2) float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
+    sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
     cola) float=4 ;;
     mrpc) float=5 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
     rte) float=6 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
@@ -26,7 +26,7 @@ job() {  # folder, then overrides
     local folder=$out/$1
     shift
     [ -f "$folder/summary.json" ] || $python train.py dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" \
-        "hydra.run.dir=$folder" "$@"
+        "training.batch_size=$batch" "hydra.run.dir=$folder" "$@"
 }
 
 spiking() {  # folder, epochs of quantised training, then overrides

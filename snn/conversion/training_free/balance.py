@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from snn.conversion.agreement import slices
 from snn.conversion.call import labels_removed
 from snn.conversion.convert import convert
 from snn.conversion.network import SpikingNetwork
@@ -41,21 +42,27 @@ def balance(
     *,
     initial: float = 0.5,
     rows: int = 4096,
+    samples: int = 256,
 ) -> nn.Module:
     """Choose every threshold anew for spiking inputs.
 
     Args:
         model: A calibrated network of QCFS quantisers; changed in place. Each layer's search starts from the
             threshold that it has.
-        batches: Model inputs; ``labels`` are ignored. Each is run over T steps once per layer.
+        batches: Model inputs; ``labels`` are ignored.
         T: Number of time steps of the spiking network that is to be made.
         initial: Membrane at the start, as a fraction of the threshold.
         rows: Neurons per channel and layer whose spikes are looked at, over all batches.
+        samples: At most so many are run, over all batches, equally many of each and at least one; every one of them
+            runs over T steps once per layer.
 
     Raises:
         ConversionError: No batch, or quantisers that integrate-and-fire is no twin of.
     """
     taken = ready(model, batches)
+    each = max(1, samples // len(taken))
+    # As few at once as a cache holds over T steps.
+    taken = [part for batch in taken for part in slices(_first(batch, each), T)]
     training = model.training
     model.eval()
     ideal = reference_branch(model, reference_activation("relu"))
@@ -78,6 +85,10 @@ def balance(
         quantizer.threshold.data = best.to(quantizer.threshold)
     model.train(training)
     return model
+
+
+def _first(batch: Mapping[str, Tensor], samples: int) -> dict[str, Tensor]:
+    return {k: v[:samples] if v.dim() else v for k, v in batch.items()}
 
 
 def _charges(
