@@ -117,14 +117,17 @@ def _early_exit(found: Mapping[str, Any], image: Callable[[str, str], str]) -> s
             " *Prefix*: the neurons are not causal, so a network that really stops there would need its whole "
             "input before its first spike."
         )
+    costs = {"spikes per sample": "spikes_per_sample", "energy (µJ)": "energy_uj"}
+    costs = {name: key for name, key in costs.items() if key in found["reported"]}
     rows = [
         [name, part["samples"], part["score_at_T"], part["score"], part["mean_steps"]]
+        + [part.get(key) for key in costs.values()]
         for name, part in (
             ("validation (chosen on)", found["validation"]),
             (f"{found['split']} (reported)", found["reported"]),
         )
     ]
-    columns = ["split", "samples", f"{found['metric']} at T", "with early exit", "mean steps"]
+    columns = ["split", "samples", f"{found['metric']} at T", "with early exit", "mean steps", *costs]
     table = markdown_table(columns, rows)
     return "\n\n".join(
         part

@@ -9,9 +9,10 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from snn.tracking.sweep_jobs import Job, varied
+from snn.tracking.sweep_jobs import TEXTS, Job, varied
 
 #: Keys, and groups of keys, that are no part of a network's name: axes and panels, and how and where it was run.
 _AXES = ("T", "seed", "dataset")
@@ -33,6 +34,8 @@ _TWINS = {
     "float ANN": ("float", "float energy (µJ)"),
     "quantised ANN": ("quantised", "quantised energy (µJ)"),
 }
+#: What is known of early exits, and which fact of a job it takes the place of.
+_EXIT = {"score": "spiking", "steps": "T", "spikes": "spikes per sample", "energy (µJ)": "energy (µJ)"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Point:
 
     Args:
         label: Names the network among the others.
-        T: Number of time steps.
+        T: Number of time steps; of a network whose samples stop early their mean.
         jobs: What it is the mean of.
         score: Of the spiking network, in the data set's first metric.
         scores: Lowest and highest.
@@ -71,7 +74,7 @@ class Point:
     """
 
     label: str
-    T: int
+    T: float
     jobs: tuple[Job, ...]
     score: float
     scores: tuple[float, float]
@@ -102,15 +105,22 @@ class Facet:
 
     @property
     def costs(self) -> list[Cost]:
-        """The costs that are known of all points; measured time before the time that an evaluation took."""
-        known = [c for c in (STEPS, SPIKES, ENERGY) if all(c.fact in p.costs for p in self.points)]
-        times = [c for c in (LATENCY, EVALUATION) if all(c.fact in p.costs for p in self.points)]
+        """The costs that are known of all points, early exits aside; measured time before the time that an evaluation
+        took."""
+        points = [p for p in self.points if not all(_is_exit(job) for job in p.jobs)]
+        known = [c for c in (STEPS, SPIKES, ENERGY) if all(c.fact in p.costs for p in points)]
+        times = [c for c in (LATENCY, EVALUATION) if all(c.fact in p.costs for p in points)]
         return known + times[:1]
+
+    def knowing(self, cost: Cost) -> Facet:
+        """The points of which a cost is known, in the same order."""
+        return Facet(self.dataset, self.metric, [point for point in self.points if cost.fact in point.costs])
 
     def frontier(self, cost: Cost) -> list[Point]:
         """The Pareto set, ascending in cost."""
-        best = pareto([(point.costs[cost.fact], point.score) for point in self.points])
-        return sorted((self.points[i] for i in best), key=lambda point: point.costs[cost.fact])
+        points = self.knowing(cost).points
+        best = pareto([(point.costs[cost.fact], point.score) for point in points])
+        return sorted((points[i] for i in best), key=lambda point: point.costs[cost.fact])
 
     def on_frontier(self, job: Job) -> list[Cost]:
         """The costs in whose Pareto set a job is."""
@@ -158,20 +168,39 @@ def marker_name(cost: Cost, index: int) -> str:
 def facets(jobs: Sequence[Job]) -> list[Facet]:
     """The points of the finished jobs, data set by data set.
 
-    A job that did not finish may hold numbers of a part of the data: fit for tables, not for comparisons.
+    A job that did not finish may hold numbers of a part of the data: fit for tables, not for comparisons. A job whose
+    samples may stop early is two points: without that, and with it.
     """
     done = [job for job in jobs if job.status == "finished" and {"spiking", "T"} <= job.facts.keys()]
+    done += [exited for job in done if (exited := _exited(job))]
     groups: dict[tuple[str, str], list[Job]] = {}
     for job, measured in zip(done, _measured_on(done)):
         groups.setdefault((measured, str(job.facts.get("metric"))), []).append(job)
     return [Facet(dataset, metric, _points(same)) for (dataset, metric), same in groups.items()]
 
 
+def _exited(job: Job) -> Job | None:
+    """The job as it is where samples stop early, if it says so: what does not follow is left out."""
+    found = {name: job.facts.get(f"early exit {key}") for key, name in _EXIT.items()}
+    if found["spiking"] is None or found["T"] is None:
+        return None
+    kept = {
+        key: value for key, value in job.facts.items() if key in (*TEXTS, "samples", "float", "quantised")
+    }
+    known = {key: value for key, value in found.items() if value is not None}
+    return replace(job, facts={**kept, **known, "stops": "early exit"})
+
+
+def _is_exit(job: Job) -> bool:
+    return "stops" in job.facts
+
+
 def _points(jobs: Sequence[Job]) -> list[Point]:
-    same: dict[tuple[str, int], list[Job]] = {}
+    # Jobs that differ in the seed alone; with early exit each has a mean number of steps of its own.
+    same: dict[tuple[str, Any], list[Job]] = {}
     for job, label in zip(jobs, names_of(jobs)):
-        same.setdefault((label, int(job.facts["T"])), []).append(job)
-    return [_point(label, T, tuple(of_one)) for (label, T), of_one in same.items()]
+        same.setdefault((label, job.overrides.get("T") if _is_exit(job) else job.facts["T"]), []).append(job)
+    return [_point(label, tuple(of_one)) for (label, _), of_one in same.items()]
 
 
 def _measured_on(jobs: Sequence[Job]) -> list[str]:
@@ -199,8 +228,10 @@ def names_of(jobs: Sequence[Job]) -> list[str]:
     """
     orders = {job.facts.get("order") for job in jobs} - {None}
     neuron = "neuron and order" if len(orders) > 1 else "neuron"
-    asked = ("model", neuron, "energy profile")
+    asked = ("model", neuron, "stops", "energy profile")
     facts = [fact for fact in asked if len({_said(job, fact) for job in jobs}) > 1]
+    if facts == ["stops"]:  # says how, but not what
+        facts.insert(0, neuron)
     known = {"model", "neuron", "energy"} | ({"neuron.order"} if len(orders) > 1 else set())
     keys = [
         key for key in varied(jobs) if key.split(".")[0] not in (*_AXES, *_CIRCUMSTANCES) and key not in known
@@ -243,11 +274,12 @@ def _said(job: Job, fact: str) -> str:
     return str(job.facts.get(fact) or job.overrides.get(fact) or "")
 
 
-def _point(label: str, T: int, jobs: tuple[Job, ...]) -> Point:
+def _point(label: str, jobs: tuple[Job, ...]) -> Point:
     scores = [job.facts["spiking"] for job in jobs]
     costs = {
         cost.fact: statistics.fmean(job.facts[cost.fact] for job in jobs)
         for cost in (STEPS, SPIKES, ENERGY, LATENCY, EVALUATION)
         if all(cost.fact in job.facts for job in jobs)
     }
+    T = costs[STEPS.fact]
     return Point(label, T, jobs, statistics.fmean(scores), (min(scores), max(scores)), costs)

@@ -37,19 +37,20 @@ def score_over_cost(facet: Facet, cost: Cost, *, subtitle: str = "") -> Figure:
 
     Args:
         facet: The points.
-        cost: What to draw them over; known of all of them.
+        cost: What to draw them over; points of which it is not known are left out.
         subtitle: What they have in common.
 
     Raises:
         ValueError: There are no points.
     """
-    if not facet.points:
+    known = facet.knowing(cost)
+    if not known.points:
         raise ValueError("the facet has no point: no finished job has a score to draw")
-    chosen = _chosen(facet, cost)
+    chosen = _chosen(known, cost)
     names = {label: _wrapped(label) for label in chosen}
     lines = [line for name in names.values() for line in name.split("\n")]
     right = 0.35 + 0.062 * max([len(line) for line in lines] + [13])
-    others = [label for label in facet.labels if label not in chosen]
+    others = [label for label in known.labels if label not in chosen]
     if others:
         subtitle = f"{subtitle}; in grey: {len(others)} more networks"
     subtitle = "\n".join(textwrap.wrap(subtitle, 66))
@@ -63,14 +64,14 @@ def score_over_cost(facet: Facet, cost: Cost, *, subtitle: str = "") -> Figure:
         ends: list[tuple[float, float, str, str]] = []
         for index, (label, name) in enumerate(names.items()):
             colour = _series(axes, facet, label, cost, index)
-            last = facet.series(label)[-1]
+            last = known.series(label)[-1]
             ends.append((last.costs[cost.fact], last.score, name, colour))
         for label in others:
             _series(axes, facet, label, cost, None)
         _ring(axes, facet, cost)
-        heights = [edge for point in facet.points for edge in point.scores]
+        heights = [edge for point in known.points for edge in point.scores]
         heights += [score for _, score, *_ in _references(axes, facet, cost, ends)]
-        _cost_axis(axes, facet, cost)
+        _cost_axis(axes, known, cost)
         fraction_axis(axes, heights, facet.metric)
         axes.set_xlabel(cost.label, fontsize=8.5)
         axes.yaxis.label.set_fontsize(8.5)
@@ -97,7 +98,7 @@ def _chosen(facet: Facet, cost: Cost) -> list[str]:
 
 def _series(axes: Axes, facet: Facet, label: str, cost: Cost, index: int | None) -> str:
     """Draw a network; without a number it is one of many in the background."""
-    points = facet.series(label)
+    points = facet.knowing(cost).series(label)
     x, y = [p.costs[cost.fact] for p in points], [p.score for p in points]
     if index is None:
         colour, marker, dash, width, order = BACKGROUND, ".", "-", 0.7, 1.0

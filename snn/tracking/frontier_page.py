@@ -132,9 +132,10 @@ def _inline(svg: str, facet: Facet, key: str, jobs: Sequence[Job]) -> str:
     """The SVG without its prologue, each marker with the numbers that it stands for and the rows where they are."""
     svg = svg[svg.index("<svg") :]
     (cost,) = (cost for cost in facet.costs if cost.key == key)
+    places = {(job.name, job.path): place for place, job in enumerate(jobs)}
     for point in facet.points:
         name = marker_name(cost, facet.points.index(point))
-        cited = " ".join(f"job-{jobs.index(job)}" for job in point.jobs)
+        cited = " ".join(f"job-{places[job.name, job.path]}" for job in point.jobs)
         svg = svg.replace(
             f'<g id="{name}">',
             f'<g id="{name}" data-jobs="{cited}"><title>{escape(_told(point, facet))}</title>',
@@ -144,8 +145,9 @@ def _inline(svg: str, facet: Facet, key: str, jobs: Sequence[Job]) -> str:
 
 
 def _told(point: Point, facet: Facet) -> str:
-    costs = [f"{cost.label}: {format_number(point.costs[cost.fact])}" for cost in facet.costs[1:]]
-    return "; ".join([f"{point.label}, T = {point.T}: {facet.metric} {point.score:.4f}", *costs])
+    known = [cost for cost in facet.costs[1:] if cost.fact in point.costs]
+    costs = [f"{cost.label}: {format_number(point.costs[cost.fact])}" for cost in known]
+    return "; ".join([f"{point.label}, T = {point.T:.4g}: {facet.metric} {point.score:.4f}", *costs])
 
 
 def _kind(rows: Sequence[Sequence[Any]], column: int) -> str:

@@ -35,6 +35,10 @@ NUMBERS = (
     "latency batch",
     "decision step",
     "evaluation (ms)",
+    "early exit score",
+    "early exit steps",
+    "early exit spikes",
+    "early exit energy (µJ)",
 )
 #: All columns but those of swept keys.
 _KNOWN = {*TEXTS, *NUMBERS, "job", "status", "error", "overrides", "folder"}
@@ -192,6 +196,19 @@ def _facts(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
     if agreement.get("samples"):
         found["same prediction"] = agreement["same_prediction"] / agreement["samples"]
+    exited = nested(summary, "early_exit")
+    if (
+        exited.get("causal")
+        and exited.get("metric") == metric
+        and exited.get("split") == summary.get("split")
+    ):
+        reported = nested(exited, "reported")
+        found |= {
+            "early exit score": reported.get("score"),
+            "early exit steps": reported.get("mean_steps"),
+            "early exit spikes": reported.get("spikes_per_sample"),
+            "early exit energy (µJ)": reported.get("energy_uj"),
+        }
     names = ("float energy (µJ)", "quantised energy (µJ)", "energy (µJ)")
     found |= dict(zip(names, by_network))
     return {key: value for key, value in found.items() if value is not None}

@@ -77,6 +77,24 @@ def test_points_are_means_over_seeds_and_know_their_costs() -> None:
     assert facet.on_frontier(runs[1]) == [STEPS, SPIKES, ENERGY]
 
 
+def test_a_job_whose_samples_may_stop_early_is_a_point_more() -> None:
+    exit_facts = {"early exit score": 0.79, "early exit steps": 2.5, "early exit energy (µJ)": 6.0}
+    costs = {"energy (µJ)": 10.0, "latency (ms)": 1.0}
+    runs = [job("st_bif", 8, 0.8, **costs, **exit_facts), job("st_bif", 4, 0.7, **costs)]
+    (facet,) = facets(runs)
+    assert facet.labels == ["st_bif", "st_bif, early exit"]
+    (exited,) = facet.series("st_bif, early exit")
+    assert (exited.T, exited.score, exited.costs) == (2.5, 0.79, {"T": 2.5, "energy (µJ)": 6.0})
+    # Spikes and time of the early exit are not known, which takes them from no other point.
+    assert facet.costs == [STEPS, SPIKES, ENERGY, LATENCY]
+    assert exited in facet.frontier(ENERGY)
+    assert exited not in facet.knowing(LATENCY).points
+    assert facet.on_frontier(runs[0]) == [STEPS, SPIKES, ENERGY, LATENCY]
+    for cost in facet.costs:
+        drawn = ET.tostring(ET.fromstring(to_svg(score_over_cost(facet, cost))), "unicode")
+        assert (marker_name(cost, 2) in drawn) == (cost in (STEPS, ENERGY))
+
+
 def test_a_cost_that_one_job_does_not_know_is_no_axis() -> None:
     (facet,) = facets([job(T=1, **{"latency (ms)": 1.0}), job(T=2)])
     assert LATENCY not in facet.costs

@@ -49,6 +49,29 @@ def test_rates_of_the_stage_and_of_thresholds() -> None:
     assert (found["act.threshold"]["lr"], found["first.weight"]["lr"]) == (0.0, 0.01)
 
 
+def test_rates_fall_from_block_to_block() -> None:
+    model = nn.Sequential()
+    model.embed = nn.Linear(2, 2)
+    model.blocks = nn.ModuleList(quantised() for _ in range(2))
+    model.head = nn.Linear(2, 2)
+    found = settings(build_optimizer(model, {**ADAMW, "layer_decay": 0.5}, threshold_lr=0.1), model)
+    rates = {name: group["lr"] for name, group in found.items()}
+    assert [rates[f"{name}.weight"] for name in ("head", "blocks.1.first", "blocks.0.first", "embed")] == (
+        pytest.approx([0.01, 0.005, 0.0025, 0.00125])
+    )
+    assert rates["blocks.0.act.threshold"] == pytest.approx(0.025)
+    assert found["blocks.0.first.bias"]["weight_decay"] == 0
+    assert found["blocks.0.first.weight"]["weight_decay"] == 0.1
+    whole = settings(build_optimizer(model, {**ADAMW, "layer_decay": 1.0}), model)
+    assert {group["lr"] for group in whole.values()} == {0.01}
+
+
+@pytest.mark.parametrize("value", [0, -1.0, 1.5])
+def test_a_decay_that_is_none(value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"optimizer.layer_decay must be in \(0, 1\]; got {value}"):
+        build_optimizer(seeded(), {**ADAMW, "layer_decay": value})
+
+
 def test_frozen_parameters_are_left_out() -> None:
     model = seeded()
     model.first.requires_grad_(False)  # type: ignore[union-attr]

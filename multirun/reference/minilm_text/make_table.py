@@ -54,6 +54,12 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             "steps": spiking.get("mean_steps") or number,
         }
         row |= {"spike_rate": spiking["spike_rate"], "spikes_per_sample": spiking["spikes_per_sample"]}
+        networks = summary.get("energy", {}).get("networks", ())
+        row |= {f"{name}_uj": one["energy_uj"] for name, one in zip(("float", "quantized", "spiking"), networks)}
+        if kind == "exit":  # what a sample costs that may stop
+            reported = summary["early_exit"]["reported"]
+            row |= {"spiking": reported["score"], "steps": reported["mean_steps"]}
+            row |= {"spikes_per_sample": reported["spikes_per_sample"], "spiking_uj": reported["energy_uj"]}
         validation = summary.get("validation", {}).get("quantized", {})
         row |= {
             "epoch": validation.get("epoch"),
@@ -149,10 +155,33 @@ def time_table(rows: list[dict[str, Any]]) -> str:
     return table(["t =", *map(str, STEPS)], lines)
 
 
+def energy_table(rows: list[dict[str, Any]], dataset: str) -> str:
+    """One data set: what a sample costs, beside the networks without spikes."""
+    chosen = [r for r in rows if (r["dataset"], r["granularity"]) == (dataset, "channel") and "spiking_uj" in r]
+    names = {"para_inf": "ParaInf, T = {}", "if": "integrate-and-fire, T = {}"}
+    names |= {"lsq": "ST-BIF, {} codes, settled", "exit": "ST-BIF, {} codes, early exit"}
+    found = over_seeds((r for r in chosen if r["neuron"] in names), "neuron", "levels_or_T")
+    lines = []
+    for (kind, number), group in sorted(
+        found.items(), key=lambda item: (list(names).index(item[0][0]), -item[0][1])
+    ):
+        whole, quantised, spiking = (
+            mean(r[f"{name}_uj"] for r in group) for name in ("float", "quantized", "spiking")
+        )
+        spikes = mean(r["spikes_per_sample"] for r in group)
+        steps = f"{mean(float(r['steps']) for r in group):.1f}"
+        cells = [points(group, name) for name in ("float", "quantized", "spiking")]
+        energies = [f"{whole:.0f}", f"{quantised:.0f}", f"{spiking:.0f}", f"{spiking / whole:.2f}"]
+        lines.append([names[kind].format(number), len(group), *cells, steps, f"{spikes:,.0f}", *energies])
+    columns = ["network", "seeds", "float", "quantised", "spiking", "steps", "spikes per sample"]
+    return table([*columns, "float µJ", "quantised µJ", "spiking µJ", "spiking / float"], lines)
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     """``results.csv`` and ``over_time.csv``."""
     with (HERE / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [key for key in rows[0] if key != "over_time"], extrasaction="ignore")
+        columns = dict.fromkeys(key for row in rows for key in row if key != "over_time")
+        writer = csv.DictWriter(file, list(columns), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(
             {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
@@ -161,7 +190,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         out = csv.writer(file)
         out.writerow(["dataset", "seed", "neuron", "granularity", "levels_or_T", "t", "metric", "value"])
         for row in rows:
-            if row["neuron"] != "para_inf":
+            if row["neuron"] not in ("para_inf", "exit"):
                 key = [row[k] for k in ("dataset", "seed", "neuron", "granularity", "levels_or_T")]
                 out.writerows([*key, t, row["metric"], f"{v:.4f}"] for t, v in enumerate(row["over_time"], 1))
 
@@ -207,6 +236,7 @@ def main(folder: str) -> None:
     fill("ParaInf", levels_table(rows, "para_inf"))
     fill("over time", time_table(rows))
     fill("data sets", sets_table(rows))
+    fill("energy", energy_table(rows, "sst2"))
     draw(rows)
 
 

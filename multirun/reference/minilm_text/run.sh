@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # MiniLM on one data set: trained in float, quantised, trained on, made to spike and measured, at several numbers of levels.
-#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|if]
+#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|exit|if]
 # A job that has left its summary.json is not run again. The second argument runs one part alone; all others need float.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/seed_${SEED:-0} python=${PYTHON:-python}
@@ -66,6 +66,13 @@ if wanted para_inf; then
             spiking "para_inf_${granularity}_${at%:*}" "${at#*:}" neuron=para_inf T="${at%:*}" \
                 quantization.granularity=$granularity
         done
+    done
+fi
+if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
+    for at in $lsq; do
+        folder=$out/exit_channel_${at%:*}
+        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit \
+            "hydra.run.dir=$folder"
     done
 fi
 if wanted if; then  # the same quantised networks, with neurons that fire as soon as they can
