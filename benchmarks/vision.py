@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import snn
 from snn.conversion.call import call_model
+from snn.functional.quantize import fused
 from snn.training.losses import classification_loss
 from snn.training.optimizer import build_optimizer
 
@@ -81,11 +82,19 @@ def compare_training(args: argparse.Namespace) -> bool:
     pixels, labels, met = pictures(args.batch), torch.arange(args.batch) % 10, True
     for precision, dtype in PRECISIONS.items():
         steps = {name: partial(step, *pair, pixels, labels, dtype) for name, pair in trained.items()}
+        steps["QCFS, compiled"] = partial(compiled, steps["QCFS"])
+        compiled(steps["QCFS"])  # once, before anything is timed
         timings = compare(steps, "ReLU", args.rounds)
         title = f"Training step, {precision}, batch {args.batch} × 3 × 32 × 32"
-        met &= print_timings(title, timings, {} if args.quick else {"QCFS": TRAINING})
+        met &= print_timings(title, timings, {} if args.quick else {"QCFS, compiled": TRAINING})
         print_speed(timings, args.batch)
     return met
+
+
+def compiled(run: Callable[[], None]) -> None:
+    """As with ``training.compile=true``."""
+    with fused():
+        run()
 
 
 def step(

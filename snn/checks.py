@@ -5,6 +5,8 @@ Light to import: what is heavy is imported where it is asked.
 
 from __future__ import annotations
 
+import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +49,8 @@ def check(config: Config, script: str) -> None:
 
         create_analysis(config.analysis)
     _one_of("training.precision", config.training.precision, PRECISIONS)
+    if config.training.compile and script == "train":
+        _check_compiler()
     _one_of("quantization.init", config.quantization.init, INITS)
     if not 0 < config.quantization.percentile <= 100:
         raise ConfigError(
@@ -91,6 +95,16 @@ def _check_export(form: str, script: str) -> None:
     _one_of("export", form, ("nir",))
     if find_spec("nir") is None:
         raise ConfigError("export=nir needs the package nir; `pip install nir`")
+
+
+def _check_compiler() -> None:
+    """Refuse to compile where nothing is that compiles."""
+    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    if not any(shutil.which(name) for name in compilers if name):
+        raise ConfigError(
+            "training.compile=true needs a C++ compiler (such as g++, or what CXX names), and none was found; "
+            "training.compile=false trains the same network more slowly"
+        )
 
 
 def _check_report(report: object, script: str) -> None:

@@ -214,6 +214,8 @@ class TrainingConfig:
         cutmix: The same for pasting a part of another picture; 0: off. With both, half of the batches each.
         mix_probability: Share of the batches that are mixed, in [0, 1].
         channels_last: Whether the values of a pixel lie side by side in memory, which suits convolutions.
+        compile: Whether quantisers that train are compiled (``torch.compile``): see
+            :func:`snn.functional.quantize.fused`.
         precision: ``no``, ``bf16``, or ``auto``: bf16 where the device is fast at it. Evaluation is
             always float32.
         workers: Processes that prepare batches.
@@ -244,6 +246,7 @@ class TrainingConfig:
     cutmix: float = 0.0
     mix_probability: float = 1.0
     channels_last: bool = False
+    compile: bool = False
     precision: str = "auto"
     workers: int = 0
     log_every: int = 10

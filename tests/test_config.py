@@ -238,6 +238,14 @@ def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
         composed("train", "neuron=own")
 
 
+def test_to_compile_takes_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("train", "training.compile=true")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ConfigError, match=r"training.compile=true needs a C\+\+ compiler"):
+        check(config, "train")
+
+
 def test_st_bif_brings_lsq() -> None:
     config = composed("train", "neuron=st_bif")
     assert (config.quantization.name, config.quantization.levels) == ("lsq", 16)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from snn.config import Config, StageConfig
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.functional.padding import valid_positions
+from snn.functional.quantize import fused
 from snn.instantiate import instantiate
 from snn.progress import progress
 from snn.tracking.tracker import Tracker
@@ -211,7 +213,8 @@ class Trainer:
         lower = torch.autocast(
             device.type, self.autocast or torch.bfloat16, enabled=self.autocast is not None
         )
-        with lower, valid_positions(batch.get("attention_mask")):  # quantisers may start themselves
+        compiled = fused() if self.config.training.compile else nullcontext()
+        with lower, compiled, valid_positions(batch.get("attention_mask")):  # quantisers may start themselves
             return self.learner(batch)
 
     def _end_epoch(self, seconds: float) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
 from snn.functional import lsq, qcfs, uniform_quantize
+from snn.functional.quantize import fused
 
 
 def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -101,6 +104,27 @@ def test_only_the_input_is_saved_for_backward() -> None:
         autograds = [t.numel() for t in saved if t.numel() == x.numel()]
     assert mine == sorted([x.numel(), step.numel()])
     assert len(autograds) > 1
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_compiled_the_function_is_the_same() -> None:
+    for shape, signed in (((2, 3, 5, 5), False), ((4, 3, 2, 2), False), ((2, 7, 3), True)):
+        steps = torch.tensor([0.3, 0.5, 0.7])
+        step = steps.reshape(-1, 1, 1) if len(shape) == 4 else steps
+        x, upstream = torch.randn(shape), torch.randn(shape)
+        found = []
+        for context in (nullcontext(), fused()):
+            a, b = x.clone().requires_grad_(), step.clone().requires_grad_()
+            with context:
+                y = uniform_quantize(a, b, -4 if signed else 0, 4)
+            y.backward(upstream)
+            found.append((y.detach(), a.grad, b.grad))
+        (y, grad_x, grad_step), compiled = found
+        assert torch.equal(y, compiled[0])
+        assert torch.equal(grad_x, compiled[1])  # type: ignore[arg-type]
+        torch.testing.assert_close(grad_step, compiled[2])
+    with fused(), torch.no_grad():  # what is not trained is not compiled
+        assert torch.equal(uniform_quantize(x, step, -4, 4), y)
 
 
 def test_a_parameter_that_needs_no_gradient_gets_none() -> None:
