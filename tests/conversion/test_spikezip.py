@@ -44,6 +44,37 @@ def test_settled_it_is_the_quantised_network(name: str) -> None:
 
 
 @every_transformer
+def test_after_training_it_is_so_as_well(name: str) -> None:
+    model, inputs = lively(name)
+    float_losses = learn_by_heart(model, inputs)
+    network = snn.quantize(model.eval(), preset("spikezip"), name="lsq", levels=LEVELS, example=inputs)
+    snn.calibrate(network, [inputs])
+    before = [q.threshold.clone() for q in quantizers(network).values()]
+    learn_by_heart(network, inputs)
+    assert min(float_losses) < 0.9 * float_losses[0]
+    assert any(not torch.equal(a, q.threshold) for a, q in zip(before, quantizers(network).values()))
+    report = snn.verify(network, snn.convert(network, "st_bif", 2 * T), [inputs])
+    assert (report.exact, report.dtype) == (True, "float64")
+    assert (report.differing, report.unsettled) == (0, 0)
+    assert report.max_error <= 1e-12 * max(1, float(call_model(network, inputs).abs().max()))
+
+
+def learn_by_heart(model: torch.nn.Module, inputs: dict[str, Tensor], steps: int = 12) -> list[float]:
+    """Train on one batch with the classes 0, 1, 0, and leave the network in evaluation mode."""
+    optimizer = torch.optim.Adam(model.train().requires_grad_(True).parameters(), lr=5e-3)
+    losses = []
+    for _ in range(steps):
+        logits = call_model(model, inputs).flatten(1)
+        loss = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    model.eval().requires_grad_(False)
+    return losses
+
+
+@every_transformer
 def test_para_inf_does_the_same_with_signed_qcfs(name: str) -> None:
     model, inputs = quantised(name, quantizer="qcfs")
     report = snn.verify(model, snn.convert(model, "para_inf", LEVELS), [inputs])
