@@ -6,7 +6,7 @@ count holds for borders and strides of convolutions, for slices, averages, resid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,7 @@ class FanOut:
         shape: Of the layer's output, ``[1, ...]``.
         exact: Whether the neurons could be told apart; otherwise all have the mean.
         alone: Whether each value of the factor is one neuron's output, and so -1, 0 or 1 spikes.
+        delay: How many steps later than it is fired a spike arrives.
     """
 
     layer: str
@@ -45,6 +46,7 @@ class FanOut:
     shape: torch.Size
     exact: bool
     alone: bool
+    delay: int = 0
 
 
 class FanOutWatch(Watch):
@@ -55,6 +57,9 @@ class FanOutWatch(Watch):
         self.numbering = Numbering()
         #: For each of :attr:`products` what feeds it.
         self.fan_outs: list[list[FanOut]] = []
+        #: For each of :attr:`products`, and of :attr:`dense`, the first step that takes it; None: computed once.
+        self.starts: list[int | None] = []
+        self.dense_starts: list[int | None] = []
         self._shapes: dict[str, torch.Size] = {}
         self._args: Any = ()
 
@@ -68,12 +73,21 @@ class FanOutWatch(Watch):
             spikes = output.clone()
             layer = place(name) + (f"#{self.calls[name]}" if self.calls[name] else "")
             self.calls[name] += 1
-            self.operands.mark(spikes, "spikes", (layer,))
-            self.numbering.start(spikes, layer)
-            self._shapes[layer] = spikes.shape
+            self.start(spikes, layer)
             return spikes
 
         return enter, leave
+
+    @property
+    def step(self) -> int | None:
+        """The step that is being computed; None: what is computed is no part of any."""
+        return 0
+
+    def start(self, spikes: Tensor, layer: str) -> None:
+        """Follow what a layer of neurons has given, from here on."""
+        self.operands.mark(spikes, "spikes", (layer,))
+        self.numbering.start(spikes, layer)
+        self._shapes[layer] = spikes.shape
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._args = args
@@ -94,6 +108,7 @@ class FanOutWatch(Watch):
         before = len(self.products)
         super()._product(op, left, right, macs)
         if len(self.products) > before:
+            self.starts.append(self.step)
             kinds = self.products[-1].left, self.products[-1].right
             self.fan_outs.append(
                 [
@@ -103,6 +118,10 @@ class FanOutWatch(Watch):
                     for fan_out in self._fed_by(op, factor, tensor, macs)
                 ]
             )
+
+    def _dense(self, op: str, elements: int, outputs: Sequence[Tensor] = ()) -> None:
+        super()._dense(op, elements, outputs)
+        self.dense_starts.append(self.step)
 
     def _fed_by(self, op: str, factor: int, tensor: Tensor, macs: int) -> Iterator[FanOut]:
         each = taps(self._args) if op == "convolution" and factor == 0 else None

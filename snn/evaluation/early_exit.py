@@ -16,6 +16,8 @@ from torch import Tensor
 from snn.conversion.network import SpikingNetwork
 from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.analyses import Analysis
+from snn.evaluation.energy import energy
+from snn.evaluation.exit_cost import ExitCost
 from snn.evaluation.read_out import ReadOuts, read_outs
 from snn.evaluation.scores import Scores
 from snn.evaluation.session import Session
@@ -159,13 +161,16 @@ class EarlyExit(Analysis):
     def run(self, session: Session, network: SpikingNetwork) -> None:
         config, metric = session.config.evaluation, session.dataset.metrics[0]
         with session.timed("analysis early_exit"):
-            found = {
-                part: read_outs(network, session.batches(split), config.limit, f"read {split}")
-                for part, split in (("validation", "validation"), ("reported", config.split))
-            }
-            tried = thresholds_from(certainty(found["validation"].logits, self.criterion), self.thresholds)
-            curves = {part: exit_curve(own, self.criterion, tried, metric) for part, own in found.items()}
+            validation = read_outs(network, session.batches("validation"), config.limit, "read validation")
+            tried = thresholds_from(certainty(validation.logits, self.criterion), self.thresholds)
+            curves = {"validation": exit_curve(validation, self.criterion, tried, metric)}
             chosen = curves["validation"].choose(self.tolerance)
+            cost = self._cost(network, tried[chosen, None])
+            reported = read_outs(
+                network, session.batches(config.split), config.limit, f"read {config.split}", cost
+            )
+            curves["reported"] = exit_curve(reported, self.criterion, tried, metric)
+        found = {"validation": validation, "reported": reported}
         thresholds = [self._in_its_unit(threshold) for threshold in tried]
         result: dict[str, Any] = {
             "criterion": self.criterion,
@@ -189,6 +194,12 @@ class EarlyExit(Analysis):
                 "exits_per_timestep": torch.bincount(exits - 1, minlength=network.T).tolist(),
                 "curve": {"mean_steps": curve.mean_steps.tolist(), "scores": curve.scores.tolist()},
             }
+        if cost is not None:
+            result["reported"]["spikes_per_sample"] = cost.spikes_per_sample
+            counts = cost.counts()
+            if counts is not None:
+                spent = energy(counts, session.config.energy).networks[-1]
+                result["reported"]["energy_uj"] = spent["energy_uj"]
         session.summary["early_exit"] = result
         columns = [f"{part}_{name}" for part in curves for name in ("mean_steps", metric)]
         values = [x.tolist() for curve in curves.values() for x in (curve.mean_steps, curve.scores)]
@@ -204,6 +215,16 @@ class EarlyExit(Analysis):
             network.T,
             result["reported"]["score_at_T"],
         )
+
+    def _cost(self, network: SpikingNetwork, threshold: Tensor) -> ExitCost | None:
+        """Counts what samples cost that stop; ``None`` where stopping saves nothing, or where that cannot be told."""
+        if not network.causal:
+            return None
+
+        def exits(logits: Tensor) -> Tensor:
+            return exit_times(certainty(logits.double(), self.criterion).cpu(), threshold)[0]
+
+        return ExitCost(network, exits)
 
     def _in_its_unit(self, threshold: Tensor) -> float | None:
         """As the criterion is spoken of: a least margin, or a greatest entropy; ``None``: no early exit."""

@@ -167,9 +167,9 @@ class Energy:
                 "macs": "Sums of several neurons' spikes (residual sums, averages) are no spikes: a dense product at "
                 "each step.",
             }[p.non_binary],
-            "Attention: the present spikes of two signals, at the cost of the sparser; a product of spikes and counts "
-            "of spikes takes an AC for each spike and count that it meets. The network spikes by itself, so there are "
-            "no running sums."
+            "Attention: the present spikes of two signals, at the cost of the sparser; a product of spikes and other "
+            "values (counts of spikes, an analog query) takes an AC for each spike and value that it meets. The "
+            "network spikes by itself, so there are no running sums."
             if self.instantaneous
             else {
                 "running_sums": "Attention: Q_t k_t + q_t K_(t-1), so a spike is added for each value of the other "
@@ -181,7 +181,11 @@ class Energy:
             }[p.attention],
             "The network's input is multiplied "
             + ("at every step at which it is given." if p.first_layer == "every_step" else "once."),
-            "Products with an analog factor, embeddings included, are dense MACs of every step."
+            (
+                "Products of analog values with each other or with weights are dense MACs."
+                if self.instantaneous
+                else "Products with an analog factor, embeddings included, are dense MACs of every step."
+            )
             + (
                 f" So are norms, softmax and activation functions: {p.analog:g} MACs per value."
                 if p.analog
@@ -192,6 +196,11 @@ class Energy:
             "integer multipliers, 0.2 pJ at 8 bits and 3.1 pJ at 32), an adder stays whole, and so do operators that "
             "spikes do not feed.",
         ]
+        once = [
+            o.module for o in self.operators if o.part in PARTS[3:5] and o.macs[0] and not any(o.macs[1:])
+        ]
+        if once and self.T > 1:
+            lines.append(f"Computed once, and counted at the first step: {', '.join(once)}.")
         if self.approximate:
             lines.append(
                 f"Known on average alone, as if all neurons of a layer fired alike: {', '.join(self.approximate)}."
@@ -261,8 +270,9 @@ def _product(
     product, zeros = count.product, [0.0] * counts.T
     macs, acs = count.macs, zeros
     factors = [product.left, product.right].count("spikes")
-    if product.spiking:
-        two = "counts" in product.activations or factors == 2
+    accumulated = counts.accumulated(product)
+    if accumulated:
+        two = bool(product.activations - {"spikes"}) or factors == 2
         part = "attention on spikes" if two else "layers on spikes"
         if count.alone or profile.non_binary == "events":
             macs, acs = zeros, _accumulates(count, factors, profile, counts.instantaneous)
@@ -275,7 +285,7 @@ def _product(
         part = "layers on analog values"
     mac, mac_memory = profile.number("mac"), profile.number("mac_memory")
     ac = profile.number("ac") + profile.number("ac_memory")
-    narrow = factors if product.spiking else 0
+    narrow = factors if accumulated else 0
     return OperatorEnergy(
         product.module,
         part,

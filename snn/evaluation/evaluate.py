@@ -17,12 +17,13 @@ from snn.errors import ConversionError, DataError
 from snn.evaluation.metrics import SpikeRates
 from snn.evaluation.native_operations import NativeMeter
 from snn.evaluation.operations import OperationCounts, Operations
-from snn.evaluation.own_rates import OwnRates
 from snn.evaluation.read_out import decision_times
 from snn.evaluation.scores import SCORES, Scores
-from snn.evaluation.wiring import Wiring, wire
+from snn.evaluation.simulated_operations import SimulatedMeter
+from snn.evaluation.wiring import Wiring, wired
 from snn.neurons.base import Neuron
 from snn.neurons.native import NativeNeuron
+from snn.neurons.simulated import SimulatedNetwork
 from snn.progress import progress
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class Measurement:
         layers: Spike rates by layer.
         spike_rate: Spikes per neuron per time step.
         spikes_per_sample: Spikes in the whole network for one sample.
-        mean_steps: Step after which no count of a sample changed any more, on average; T where nothing settles.
+        mean_steps: Step after which no count of a sample changed any more, or at which it stopped, on average; T where
+            nothing settles.
         decisions: How many samples decided at each step, 1 first: from then on their prediction stayed; empty where
             there is one step, and for measurements.
         operations: What a sample takes; ``None`` where no spikes were counted.
@@ -126,8 +128,7 @@ def evaluate(
     rates: SpikeRates | None = None
     wiring: Wiring | None = None
     operations: Operations | None = None
-    meter: NativeMeter | None = None
-    own = OwnRates.of(model) if record else None
+    meter: NativeMeter | SimulatedMeter | None = None
     loss, samples, steps = 0.0, 0, 0
     predictions, decided = [], []
     try:
@@ -146,7 +147,7 @@ def evaluate(
             inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
             if network is not None:
                 if record and index == 0:
-                    wiring = _wired(network, inputs)
+                    wiring = wired(network, inputs)
                 recorder = network.recorder(wiring.selections if wiring else None) if record else False
                 output = network(execution=execution, record=recorder, **inputs)
                 logits = output.logits
@@ -158,11 +159,9 @@ def evaluate(
                     operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
                     operations.update(output.spikes, output.settled, inputs)
             else:
-                if record and index == 0 and is_native(model):
+                if record and index == 0:
                     meter = _metered(model, inputs)
                 logits = read_out(call(model, inputs) if meter is None else meter(inputs))
-                if own is not None:
-                    own.update(inputs)
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
             scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
             scores.update(logits, labels)
@@ -193,12 +192,13 @@ def evaluate(
         result.confusion = confusion.tolist()
     if network is not None:
         result.mean_steps = steps / samples
+    if isinstance(meter, SimulatedMeter):
+        result.mean_steps = meter.mean_steps
     if meter is not None:
         rates = meter.rates
-    told = own if own is not None else rates
-    if told is not None:
-        result.layers, result.spike_rate = told.by_layer(), told.total_rate()
-        result.spikes_per_sample = told.spikes_per_sample()
+    if rates is not None:
+        result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
+        result.spikes_per_sample = rates.spikes_per_sample()
     work = operations if meter is None else meter.operations
     if work is not None:
         result.operations = work.counts()
@@ -223,19 +223,12 @@ def read_out(output: Any) -> Tensor:
     return logits.cumsum(0) / steps[:, None, None]
 
 
-def _wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | None:
-    """The network's wiring; without it everything but operations can be measured."""
-    try:
-        return wire(network, inputs)
-    except ConversionError as error:
-        log.warning("operations are not counted: %s", error)
-        return None
-
-
-def _metered(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativeMeter | None:
+def _metered(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativeMeter | SimulatedMeter | None:
     """What counts the spikes of a network that spikes by itself; without it everything else can be measured."""
     try:
-        return NativeMeter(model, inputs)
+        if isinstance(model, SimulatedNetwork):
+            return SimulatedMeter(model, inputs)
+        return NativeMeter(model, inputs) if is_native(model) else None
     except ConversionError as error:
         log.warning("spikes and operations are not counted: %s", error)
         return None

@@ -59,6 +59,8 @@ def connection_sparsity(model: nn.Module) -> float:
 def _synaptic(counts: OperationCounts) -> dict[str, float]:
     return {
         "dense_macs": sum(p.dense for p in counts.products),
-        "effective_macs": sum(sum(p.macs) for p in counts.products if not p.product.spiking),
-        "effective_acs": sum(sum(sum(side) for side in p.accumulates) for p in counts.products),
+        "effective_macs": sum(sum(p.macs) for p in counts.products if not counts.accumulated(p.product)),
+        "effective_acs": sum(
+            sum(sum(side) for side in p.accumulates) for p in counts.products if counts.accumulated(p.product)
+        ),
     }

@@ -15,8 +15,9 @@ from torchmetrics import Metric
 
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.products import Product
-from snn.evaluation.wiring import AtLengths, Wiring
+from snn.evaluation.wiring import AtLengths, Wire, Wiring
 from snn.neurons.recorder import LayerSpikes
+from snn.neurons.simulated import SimulatedNetwork
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,14 @@ class OperationCounts:
     input_changes: bool = False
     instantaneous: bool = False
 
+    def accumulated(self, product: Product) -> bool:
+        """Whether spikes alone decide which values a product adds up.
+
+        Where signals are the spikes of each step, these may choose among analog values of the same step.
+        """
+        chosen = self.instantaneous and product.activations == {"spikes", "analog"}
+        return product.spiking or chosen
+
     @property
     def approximate(self) -> list[str]:
         """Modules whose accumulates are known on average alone."""
@@ -89,11 +98,13 @@ class Operations(Metric):
     fired: Tensor
     samples: Tensor
 
-    def __init__(self, network: SpikingNetwork, wiring: Wiring, layers: Sequence[str]):
+    def __init__(self, network: SpikingNetwork | SimulatedNetwork, wiring: Wiring, layers: Sequence[str]):
         super().__init__()
         self.wiring, self.layers, self.T = wiring, list(layers), network.T
-        self.input_steps = network.spread if network.coding == "sum" else network.T
-        self._feeds = list(dict.fromkeys((w.layer, w.selection) for o in wiring.operators for w in o.wires))
+        self.instantaneous, self.input_steps = isinstance(network, SimulatedNetwork), network.T
+        if isinstance(network, SpikingNetwork) and network.coding == "sum":
+            self.input_steps = network.spread
+        self._feeds = list(dict.fromkeys(_feed(w) for o in wiring.operators for w in o.wires))
         kinds = max(1, len(wiring.lengths))
         shapes = {
             "whole": (kinds,),
@@ -112,7 +123,8 @@ class Operations(Metric):
 
         Args:
             spikes: What the network gave.
-            settled: Step after which each sample changed no more, ``[B]``; nothing is computed after it.
+            settled: Step after which each sample changed no more, or at which it was stopped, ``[B]``; nothing is
+                computed after it, and spikes after it do not count.
             inputs: Model inputs.
         """
         basis = self.wiring.basis(inputs)
@@ -121,10 +133,12 @@ class Operations(Metric):
         self.whole += basis.sum(0)
         self.active += active @ basis
         self.samples += len(basis)
-        for index, (layer, selection) in enumerate(self._feeds):
+        for index, (layer, selection, delay) in enumerate(self._feeds):
             found = spikes[layer]
             count = found.selected[selection - 1] if selection else found.total
-            self.fired[index] += count @ basis
+            if delay:  # the last spikes of a sample go nowhere
+                count = torch.cat([count.new_zeros(delay, count.shape[1]), count[:-delay]]) * active
+            self.fired[index] += (count * active) @ basis
         for index, layer in enumerate(self.layers):
             self.membranes[index] += active @ spikes[layer].neurons
 
@@ -139,30 +153,57 @@ class Operations(Metric):
         whole = found["whole"].reshape(1, -1)
         active = found["active"].reshape(self.T, -1)
         fired = found["fired"].reshape(len(self._feeds), self.T, whole.shape[1])  # no feed at all, perhaps
+
+        def computed(start: int | None) -> Tensor:
+            """Samples at each step for which something is; what is computed once stands at the first step."""
+            at_t = active.clone()
+            at_t[: self.T if start is None else start] = 0
+            if start is None:
+                at_t[0] = whole
+            return at_t
+
         products = []
         for operator in self.wiring.operators:
             by_factor = torch.zeros(2, self.T, dtype=torch.float64)
             for one in operator.wires:
-                count = fired[self._feeds.index((one.layer, one.selection))]
-                by_factor[one.factor] += count @ _column(one.macs)
+                by_factor[one.factor] += fired[self._feeds.index(_feed(one))] @ _column(one.macs)
+            by_factor[:, : operator.start] = 0
             left, right = by_factor.tolist()
             products.append(
                 ProductCount(
                     operator.product,
                     float(whole @ _column(operator.macs)),
-                    (active @ _column(operator.macs)).tolist(),
+                    (computed(operator.start) @ _column(operator.macs)).tolist(),
                     (left, right),
                     operator.alone,
                     all(w.exact for w in operator.wires),
                 )
             )
         analog = [
-            (a.module, a.op, float(whole @ _column(a.values)), (active @ _column(a.values)).tolist())
+            (
+                a.module,
+                a.op,
+                float(whole @ _column(a.values)),
+                (computed(a.start) @ _column(a.values)).tolist(),
+            )
             for a in self.wiring.analog
         ]
         membranes = found["membranes"].reshape(len(self.layers), self.T).tolist()
         by_layer = dict(zip(self.layers, membranes))
-        return OperationCounts(self.T, int(found["samples"]), products, analog, by_layer, self.input_steps)
+        return OperationCounts(
+            self.T,
+            int(found["samples"]),
+            products,
+            analog,
+            by_layer,
+            self.input_steps,
+            instantaneous=self.instantaneous,
+        )
+
+
+def _feed(wire: Wire) -> tuple[str, int, int]:
+    """Which spikes come in."""
+    return wire.layer, wire.selection, wire.delay
 
 
 def _column(at: AtLengths) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from snn.conversion.call import labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.errors import DataError
+from snn.evaluation.exit_cost import ExitCost
 from snn.progress import progress
 
 
@@ -51,7 +52,11 @@ class ReadOuts(NamedTuple):
 
 @torch.no_grad()
 def read_outs(
-    network: SpikingNetwork, batches: Iterable[Mapping[str, Tensor]], limit: int | None, description: str
+    network: SpikingNetwork,
+    batches: Iterable[Mapping[str, Tensor]],
+    limit: int | None,
+    description: str,
+    cost: ExitCost | None = None,
 ) -> ReadOuts:
     """Run a network over labelled batches and keep its read-out after every step.
 
@@ -60,6 +65,7 @@ def read_outs(
         batches: Mappings of model inputs and ``labels``.
         limit: Number of batches; ``None``: all.
         description: What the progress bar says.
+        cost: What runs the batches and adds up what they cost; ``None``: nothing is counted.
 
     Raises:
         DataError: No batch, or one without labels.
@@ -72,8 +78,12 @@ def read_outs(
         if "labels" not in batch:
             raise DataError("dataset: read-outs are compared with labels, but the split has none")
         inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-        out = network(execution=full_execution(network), record=False, **inputs)
-        logits.append(out.logits.double().cpu())
+        execution = full_execution(network)
+        if cost is None:
+            found = network(execution=execution, record=False, **inputs).logits
+        else:
+            found = cost.run(inputs, execution)
+        logits.append(found.double().cpu())
         labels.append(batch["labels"].cpu())
     if not logits:
         raise DataError("dataset: there is nothing to evaluate: the split is empty")

@@ -6,20 +6,23 @@ number is the polynomial in the length that goes through them: attention is quad
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from snn.conversion.fan_out import FanOut, FanOutWatch, watch_fan_out
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.products import Product
 from snn.errors import ConversionError
 from snn.neurons.recorder import Selection
+
+log = logging.getLogger(__name__)
 
 #: Lengths of the texts that are watched, and that of one more, which has to agree.
 LENGTHS, CHECK = (2, 3, 5), 4
@@ -37,6 +40,7 @@ class Wire:
         selection: Which of them: 0 all, otherwise the place among the layer's selections, from 1.
         macs: Multiply-accumulates that one of these spikes takes part in (times its weight in the selection).
         exact: Whether that is known of every neuron, and not only on average.
+        delay: How many steps later than it is fired a spike arrives.
     """
 
     layer: str
@@ -44,6 +48,7 @@ class Wire:
     selection: int
     macs: AtLengths
     exact: bool
+    delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,21 +60,24 @@ class Operator:
         macs: Multiply-accumulates per sample and step if computed densely.
         wires: The spikes that feed it.
         alone: Whether each value is one neuron's output, and no sum of several.
+        start: First step that takes it, counted from 0; None: it is computed once.
     """
 
     product: Product
     macs: AtLengths
     wires: tuple[Wire, ...]
     alone: bool
+    start: int | None = 0
 
 
 @dataclass(frozen=True)
 class Analog:
-    """Non-linear work outside the neurons: module, what is computed, and values per sample and step."""
+    """Non-linear work outside the neurons: module, what is computed, values per sample and step, and first step."""
 
     module: str
     op: str
     values: AtLengths
+    start: int | None = 0
 
 
 @dataclass
@@ -98,10 +106,12 @@ class Wiring:
 
 
 #: Wirings by network, and by the shapes of one sample where they decide.
-_known: WeakKeyDictionary[SpikingNetwork, dict[Any, Wiring]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[nn.Module, dict[Any, Wiring]] = WeakKeyDictionary()
+#: Network and one sample → what it computes.
+Watcher = Callable[[Any, Mapping[str, Tensor]], FanOutWatch]
 
 
-def wire(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
+def wire(network: nn.Module, inputs: Mapping[str, Tensor], watch: Watcher = watch_fan_out) -> Wiring:
     """Watch what a network does with one sample, or with texts of several lengths made from it.
 
     A network is watched once; nothing that training changes plays a part.
@@ -109,6 +119,7 @@ def wire(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
     Args:
         network: Any; left as it was found.
         inputs: A batch on its device, of which the first sample is taken.
+        watch: How a network of this kind is watched.
 
     Raises:
         ConversionError: The work does not follow from the length of the text.
@@ -116,30 +127,41 @@ def wire(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
     shapes = None if "attention_mask" in inputs else tuple(v.shape[1:] for v in inputs.values())
     known = _known.setdefault(network, {})
     if shapes not in known:
-        known[shapes] = _watch(network, inputs)
+        known[shapes] = _watch(network, inputs, watch)
     return known[shapes]
 
 
-def _watch(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring:
+def wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | None:
+    """The network's wiring; ``None``, and a warning, where there is none: all but operations can be measured."""
+    try:
+        return wire(network, inputs)
+    except ConversionError as error:
+        log.warning("operations are not counted: %s", error)
+        return None
+
+
+def _watch(network: nn.Module, inputs: Mapping[str, Tensor], watch: Watcher) -> Wiring:
     rows = {k: v[:1] if v.dim() else v for k, v in inputs.items()}
     lengths = LENGTHS if "attention_mask" in inputs else ()
     texts = [_of_length(rows, length) for length in lengths] or [rows]
-    watches = [watch_fan_out(network, text) for text in texts]
+    watches = [watch(network, text) for text in texts]
     result = Wiring(lengths=lengths)
     names = [[(p.module, p.op, len(f)) for p, f in zip(w.products, w.fan_outs)] for w in watches]
     if any(other != names[0] for other in names):
         raise ConversionError("operations: texts of different lengths go through different products")
     for index, product in enumerate(watches[0].products):
         fed = zip(*(w.fan_outs[index] for w in watches))
-        wires = tuple(_wire(result.selections, same, bool(lengths)) for same in fed)
+        wires = tuple(
+            replace(_wire(result.selections, same, bool(lengths)), delay=same[0].delay) for same in fed
+        )
         macs = tuple(float(w.products[index].macs) for w in watches)
         alone = all(f.alone for f in watches[0].fan_outs[index])
-        result.operators.append(Operator(product, macs, wires, alone))
+        result.operators.append(Operator(product, macs, wires, alone, watches[0].starts[index]))
     for index, dense in enumerate(watches[0].dense):
         values = tuple(float(w.dense[index].elements) for w in watches)
-        result.analog.append(Analog(dense.module, dense.op, values))
+        result.analog.append(Analog(dense.module, dense.op, values, watches[0].dense_starts[index]))
     if lengths:
-        _check(result, watch_fan_out(network, _of_length(rows, CHECK)))
+        _check(result, watch(network, _of_length(rows, CHECK)))
     return result
 
 

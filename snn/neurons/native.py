@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from snn.errors import ConfigError, did_you_mean
 from snn.neurons.registry import NATIVE_NEURONS
+from snn.neurons.simulated import SimulatedNetwork
 from snn.registry import accepted
 
 #: The only step that is being computed, counted from 0; None: all of them at once.
@@ -130,11 +131,16 @@ Around = Callable[[str, Tensor, Callable[[], Tensor]], Tensor]
 def intercepted(model: nn.Module, around: Around) -> Iterator[None]:
     """Let ``around`` run every call of every native neuron of a network, whole windows and single steps alike.
 
+    Of a network that simulates its neurons itself it runs every layer at every step.
+
     Args:
         model: The network; as before when the block ends.
         around: See :data:`Around`.
     """
     neurons = {name: m for name, m in model.named_modules() if isinstance(m, NativeNeuron)}
+    simulated = [m for m in model.modules() if isinstance(m, SimulatedNetwork)]
+    for network in simulated:
+        network.around = around
     for name, neuron in neurons.items():
         vars(neuron).update(forward=_window(name, neuron, around), step=_single(name, neuron, around))
     try:
@@ -142,6 +148,8 @@ def intercepted(model: nn.Module, around: Around) -> Iterator[None]:
     finally:
         for neuron in neurons.values():
             del vars(neuron)["forward"], vars(neuron)["step"]
+        for network in simulated:
+            del network.around
 
 
 def _window(name: str, neuron: NativeNeuron, around: Around) -> Callable[[Tensor], Tensor]:

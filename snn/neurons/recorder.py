@@ -64,6 +64,11 @@ class LayerSpikes:
         """Spikes of either sign, ``[T, B]``."""
         return self.positive + self.negative
 
+    def until(self, steps: Tensor) -> Tensor:
+        """Spikes of either sign up to a step of each sample's own, ``[T, B]``."""
+        times = torch.arange(1, len(self.positive) + 1, device=steps.device)
+        return self.total * (times[:, None] <= steps)
+
 
 class SpikeRecorder:
     """Observer of a run that counts every layer's spikes.

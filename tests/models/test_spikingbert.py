@@ -19,7 +19,8 @@ from snn.functional.rates import clamped_rate, rate_weight
 from snn.models import create_model
 from snn.models.spikingbert.layers import NEURON_LAYERS, Noise
 from snn.models.spikingbert.model import SpikingBert
-from snn.models.spikingbert.simulation import Law, Stopping
+from snn.models.spikingbert.neurons import Law
+from snn.models.spikingbert.simulation import Stopping
 from snn.models.spikingbert.teacher import initialize_from_teacher
 
 from .small import SMALL, batch

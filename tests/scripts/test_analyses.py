@@ -100,6 +100,9 @@ def test_what_early_exit_leaves(bipolar_run: Run, tmp_path: Path, criterion: str
     assert (sum(exits), len(exits)) == (spiking["samples"], T)
     mean = sum(n * t for t, n in enumerate(exits, 1)) / sum(exits)
     assert mean == pytest.approx(found["reported"]["mean_steps"])
+    # What a sample does after it has stopped costs nothing.
+    assert 0 < found["reported"]["energy_uj"] < spiking["energy_uj"]
+    assert 0 < found["reported"]["spikes_per_sample"] < spiking["spikes_per_sample"]
     rows = table(tmp_path, "early_exit")
     assert len(rows) == len(found["thresholds"])
     assert rows[-1]["threshold"] == ""  # no early exit
@@ -115,6 +118,7 @@ def test_what_early_exit_leaves(bipolar_run: Run, tmp_path: Path, criterion: str
 def test_early_exit_of_pictures_with_neurons_that_are_not_causal(image_run: Run, tmp_path: Path) -> None:
     summary = analysed(image_run, tmp_path, "analysis=early_exit")
     assert summary["early_exit"]["causal"] is False
+    assert "energy_uj" not in summary["early_exit"]["reported"]
     report = (tmp_path / "report.md").read_text()
     assert "*Prefix*: the neurons are not causal, so a network that really stops" in report
 

@@ -47,3 +47,12 @@ def test_it_is_trained_and_measured_again(
         composed("evaluate", f"checkpoint={folder}", "device=cpu"), tmp_path / "again"
     )
     assert again == accuracy
+    for run in (folder, tmp_path / "again"):
+        energy = read_json(run / "energy.json")
+        assert (energy["T"], len(energy["energy_uj_per_timestep"])) == (3, 3)
+        spent = {row["part"]: row for row in energy["parts"]}
+        assert spent["layers on spikes"]["acs"] > 0
+        assert spent["layers on spikes"]["macs"] == spent["attention on spikes"]["macs"] == 0
+        assert spent["attention on spikes"]["float_uj"] > 0
+        assert (run / "figures" / "energy_by_part.png").is_file()
+        assert "spiking network, T = 3" in (run / "report.md").read_text()

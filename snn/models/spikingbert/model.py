@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,11 +17,13 @@ from snn.models.arguments import require, require_positive
 from snn.models.sizes import check_sizes
 from snn.models.spikingbert.gradients import RULES, GradientMode
 from snn.models.spikingbert.layers import PADDING_SCORE, Embeddings, EncoderLayer, Fire, Noise
+from snn.models.spikingbert.neurons import Law
 from snn.models.spikingbert.output import Diagnostics, SpikingBertOutput
-from snn.models.spikingbert.simulation import Law, Simulation, Stopping, simulate
+from snn.models.spikingbert.simulation import Simulation, Stopping, simulate
+from snn.neurons.simulated import SimulatedNetwork
 
 
-class SpikingBert(nn.Module):
+class SpikingBert(SimulatedNetwork):
     """Text classifier of spiking encoder layers.
 
     The forward pass simulates ``T`` steps without a graph and measures rates; where gradients are enabled, one pass
@@ -190,10 +193,14 @@ class SpikingBert(nn.Module):
             taps, scores = RULES[self.gradient](self, simulation, drive, mask, noise)
         else:
             taps, scores = [simulation.rates[name] for name in self.taps], simulation.scores
-        over_time = None if simulation.first is None else self.classifier(simulation.first)
         # A rate is never negative; but silent neurons of the first token get no gradient from the logits.
         first = taps[-1][:, 0].relu()
+        over_time = None if simulation.first is None else partial(self._read, simulation.first)
         return SpikingBertOutput(self.classifier(first), tuple(taps), tuple(scores), over_time)
+
+    @torch.no_grad()
+    def _read(self, rates: Tensor) -> Tensor:
+        return self.classifier(rates)
 
     def simulate(
         self, drive: Tensor, mask: Tensor, real: Tensor, noise: Noise, over_time: bool = False
@@ -212,6 +219,7 @@ class SpikingBert(nn.Module):
             self.feedback,
             self.stopping,
             over_time,
+            self.around,
         )
 
     def encode(
@@ -247,7 +255,6 @@ class SpikingBert(nn.Module):
         self.last.rates = {
             name: (count.mean(-1) * real).sum() / token_steps for name, count in simulation.counts.items()
         }
-        self.last.widths = {name: count.shape[-1] for name, count in simulation.counts.items()}
         self.last.steps = simulation.steps
 
 

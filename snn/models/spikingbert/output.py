@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -20,14 +21,21 @@ class SpikingBertOutput:
         hidden_states: The taps: rates of the embedding and of each encoder layer's output, ``[B, S, width]`` each.
         attention_scores: Of each encoder layer, before the softmax and with the mask added, ``[B, heads, S, S]``:
             those of the analog network where there is a gradient, else the measured mean over time.
-        logits_over_time: The logits of the rates so far, after every step, ``[T, B, num_classes]``, without
-            gradient; None with gradients enabled.
+        read: What computes :attr:`logits_over_time`; None with gradients enabled.
     """
 
     logits: Tensor
     hidden_states: tuple[Tensor, ...]
     attention_scores: tuple[Tensor, ...]
-    logits_over_time: Tensor | None = None
+    read: Callable[[], Tensor] | None = None
+
+    @property
+    def logits_over_time(self) -> Tensor | None:
+        """The logits of the rates so far, after every step, ``[T, B, num_classes]``, without gradient.
+
+        They are computed when they are asked for; None with gradients enabled.
+        """
+        return None if self.read is None else self.read()
 
 
 @dataclass
@@ -36,12 +44,10 @@ class Diagnostics:
 
     Args:
         rates: Layer of neurons → spikes per neuron per step, padding excluded, a tensor without axes.
-        widths: Layer of neurons → neurons per token.
         steps: Steps that each sample ran, ``[B]``.
         backward: Account of the systems solved in backward passes so far.
     """
 
     rates: dict[str, Tensor] = field(default_factory=dict)
-    widths: dict[str, int] = field(default_factory=dict)
     steps: Tensor | None = None
     backward: SolveRecord = field(default_factory=lambda: SolveRecord("model.args.solver"))

@@ -8,63 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn.functional.lif import lif_step
 from snn.functional.rates import rate_weight
-from snn.functional.surrogate import Surrogate
-from snn.functional.time_axis import fold, repeat_over_time, unfold
+from snn.functional.time_axis import repeat_over_time, unfold
 from snn.models.spikingbert.layers import Fire, Noise
+from snn.models.spikingbert.neurons import Law, Neurons
+from snn.neurons.native import Around, one_step
+from snn.neurons.simulated import Samples, of_samples
 
 #: Drive of the first neurons, mask, neurons, noise → what every tap emitted, and the attention scores.
 Encode = Callable[[Tensor, Tensor, Fire, Noise], tuple[list[Tensor], list[Tensor]]]
-
-
-@dataclass(frozen=True)
-class Law:
-    """The neuron: ``v = u + I``, ``s = [v >= threshold]``, ``u = leak * (v - threshold * s)``, from ``u = 0``.
-
-    Args:
-        threshold: Of all neurons, > 0.
-        leak: In (0, 1]; 1 forgets nothing.
-        weighted: Whether the rate weighs a spike by ``leak**(T - t)``; else it is the plain mean.
-        surrogate: Stands for the derivative of a spike where a gradient runs through time.
-        alpha: Its sharpness.
-    """
-
-    threshold: float
-    leak: float
-    weighted: bool
-    surrogate: Surrogate = "sigmoid"
-    alpha: float = 4.0
-
-    @property
-    def decay(self) -> float:
-        """Of a spike's weight in the rate, per step."""
-        return self.leak if self.weighted else 1.0
-
-    def step(self, drive: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step: spikes, and the membrane before the leak. Without gradients ``membrane`` is overwritten."""
-        if not torch.is_grad_enabled():
-            return self._step_(drive, membrane)
-        tau = torch.inf if self.leak == 1 else 1 / (1 - self.leak)
-        return lif_step(
-            drive,
-            membrane,
-            tau,
-            threshold=self.threshold,
-            reset="soft",
-            decay_input=False,
-            surrogate=self.surrogate,
-            alpha=self.alpha,
-        )
-
-    def _step_(self, drive: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
-        half = drive.dtype in (torch.bfloat16, torch.float16)
-        if membrane is None:
-            charged = drive.to(torch.float32 if half else drive.dtype, copy=True)
-        else:
-            charged = (membrane if self.leak == 1 else membrane.mul_(self.leak)).add_(drive)
-        spikes = (charged >= self.threshold).to(drive.dtype)
-        return spikes, charged.sub_(spikes, alpha=self.threshold)
 
 
 @dataclass(frozen=True)
@@ -101,42 +53,6 @@ class Simulation:
     first: Tensor | None = None
 
 
-class _Neurons:
-    """All neurons of a network: membranes, counts, and decayed sums of spikes where rates are weighted."""
-
-    def __init__(self, law: Law, rows: int):
-        self.law, self.rows = law, rows
-        self.membranes: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {} if law.weighted else self.counts
-
-    def __call__(self, name: str, drive: Tensor) -> Tensor:
-        emitted = []
-        for current in unfold(drive, drive.shape[0] // self.rows):
-            spikes, membrane = self.law.step(current, self.membranes.get(name))
-            self.membranes[name] = membrane
-            emitted.append(spikes)
-            if name not in self.counts:
-                # Half precision cannot count.
-                self.counts[name] = torch.zeros_like(membrane)
-                self.sums[name] = torch.zeros_like(membrane) if self.law.weighted else self.counts[name]
-            add = torch.Tensor.add if torch.is_grad_enabled() else torch.Tensor.add_
-            self.counts[name] = add(self.counts[name], spikes)
-            if self.law.weighted:
-                self.sums[name] = add(self.sums[name] * self.law.decay, spikes)
-        return fold(torch.stack(emitted)) if len(emitted) > 1 else emitted[0]
-
-    def select(self, left: Tensor) -> None:
-        """Go on with some samples of the batch."""
-        self.rows = int(left.sum())
-        for state in {id(s): s for s in (self.membranes, self.counts, self.sums)}.values():
-            state.update({name: tensor[left] for name, tensor in state.items()})
-
-    def rates(self, steps: int) -> dict[str, Tensor]:
-        weight = rate_weight(steps, self.law.decay)
-        return {name: total / weight for name, total in self.sums.items()}
-
-
 def simulate(
     encode: Encode,
     drive: Tensor,
@@ -150,6 +66,7 @@ def simulate(
     feedback: Callable[[Tensor], Tensor] | None = None,
     stopping: Stopping = Stopping(),
     over_time: bool = False,
+    around: Around | None = None,
 ) -> Simulation:
     """Run up to ``T`` steps.
 
@@ -169,16 +86,18 @@ def simulate(
         feedback: From the last layer's spikes to a current that is added to ``drive`` one step later.
         stopping: Whether samples may leave before.
         over_time: Whether to keep the first token's rates after every step.
+        around: Runs every layer at every step, see :func:`snn.neurons.native.intercepted`.
     """
-    run = _Run(law, noise, drive, mask, real, T if over_time else None)
+    run = _Run(Neurons(law, drive.shape[0], around), noise, drive, mask, real, T if over_time else None)
     while run.step < T and len(run.rows):
         steps = min(1 if feedback is not None else chunk, T - run.step)
         if stopping.tolerance is not None:
             steps = min(steps, stopping.every - run.step % stopping.every)
-        current = run.drive
-        if feedback is not None and run.last is not None:
-            current = current + feedback(run.last)
-        emitted, scores = encode(repeat_over_time(current, steps), run.mask, run.neurons, noise)
+        with one_step(run.step), of_samples(run.samples):
+            current = run.drive
+            if feedback is not None and run.last is not None:
+                current = current + feedback(run.last)
+            emitted, scores = encode(repeat_over_time(current, steps), run.mask, run.neurons, noise)
         run.advance(steps, unfold(emitted[-1], steps), [unfold(score, steps).sum(0) for score in scores])
         if stopping.tolerance is not None and run.step % stopping.every == 0 and run.step < T:
             run.release(taps, stopping.tolerance)
@@ -191,12 +110,14 @@ class _Run:
     """A simulation under way: the samples that are still running, and the results of those that are not."""
 
     def __init__(
-        self, law: Law, noise: Noise, drive: Tensor, mask: Tensor, real: Tensor, remember: int | None
+        self, neurons: Neurons, noise: Noise, drive: Tensor, mask: Tensor, real: Tensor, remember: int | None
     ):
-        self.neurons, self.noise = _Neurons(law, drive.shape[0]), noise
+        self.neurons, self.noise = neurons, noise
         self.remember = remember
         self.drive, self.mask, self.real = drive, mask, real
         self.rows = torch.arange(drive.shape[0], device=drive.device)
+        #: The same, for whoever looks on; copies nothing as long as all are there.
+        self.samples: Samples = slice(None)
         self.step = 0
         self.last: Tensor | None = None
         self.scores: list[Tensor] = []
@@ -215,6 +136,7 @@ class _Run:
                 self.first_sum = emitted if self.first_sum is None else self.first_sum * decay + emitted
                 self.first.append(self.first_sum / rate_weight(now, decay))
         self.step += steps
+        self.neurons.step = self.step
 
     def release(self, taps: Sequence[str], tolerance: float) -> None:
         """Let the samples go whose rates at the taps have changed little since the last check."""
@@ -251,6 +173,7 @@ class _Run:
         self.rows, self.drive, self.mask, self.real = (
             tensor[left] for tensor in (self.rows, self.drive, self.mask, self.real)
         )
+        self.samples = self.rows
         self.neurons.select(left)
         self.noise.select(left)
         self.scores = [score[left] for score in self.scores]
