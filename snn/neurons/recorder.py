@@ -130,7 +130,6 @@ class SpikeRecorder:
         if name not in self._open:
             mask = None if event.mask is None else event.mask.new_zeros(event.batch, *event.mask.shape[1:])
             self._open[name] = fired.new_zeros(event.batch, *fired.shape[1:]), mask
-        total, mask = self._open[name]
         total, real = self._open[name]
         total[samples] += fired
         if real is not None and event.mask is not None:

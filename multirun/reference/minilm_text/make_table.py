@@ -18,7 +18,12 @@ HERE = Path(__file__).resolve().parent
 NETWORKS = ("float", "calibrated", "quantized", "spiking")
 STEPS = (1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ORDER = ("sst2", "trec", "cola", "mrpc", "rte", "stsb", "imdb")
-NAMES = {"para_inf": "ParaInf", "lsq": "ST-BIF", "if": "integrate-and-fire"}
+NAMES = {
+    "para_inf": "ParaInf",
+    "training_free": "ParaInf, shift and height",
+    "lsq": "ST-BIF",
+    "if": "integrate-and-fire",
+}
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
 NOTES = {"spikezip": ", spikezip", "layers": ", layers learnt"}
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}

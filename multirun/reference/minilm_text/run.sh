@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # MiniLM on one data set: trained in float, quantised, trained on, made to spike and measured, at several numbers of levels.
-#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|exit|if]
+#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|training_free|exit|if]
 # A job that has left its summary.json is not run again. The second argument runs one part alone; all others need float.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/seed_${SEED:-0} python=${PYTHON:-python}
 
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor.
-batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers=
+batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers= training_free=8
+lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 case $dataset in
     trec)
         float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
         para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
     sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
     cola) float=4 ;;
-    mrpc) float=5 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
+    mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 ;;
     rte) float=6 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
     stsb) float=4 ;;
     imdb) float=2 lsq=16:0 para_inf="8:0 4:1 16:0" ;;
@@ -33,7 +34,7 @@ spiking() {  # folder, epochs of quantised training, then overrides
     local folder=$1 epochs=$2
     shift 2
     job "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
-        "training.quantized={epochs: $epochs, lr: 1e-4, distill: 0.5}" "$@"
+        "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" "$@"
 }
 
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
@@ -66,6 +67,11 @@ if wanted para_inf; then
             spiking "para_inf_${granularity}_${at%:*}" "${at#*:}" neuron=para_inf T="${at%:*}" \
                 quantization.granularity=$granularity
         done
+    done
+fi
+if wanted training_free; then  # nothing is trained: shift and height of every channel from the same training batches
+    for at in $training_free; do
+        job "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
     done
 fi
 if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
