@@ -27,7 +27,7 @@ job() {  # folder, then overrides
     local folder=$out/$1
     shift
     [ -f "$folder/summary.json" ] || $python train.py dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" \
-        "training.batch_size=$batch" "hydra.run.dir=$folder" "$@"
+        "training.batch_size=$batch" training.eval_batch_size=16 "hydra.run.dir=$folder" "$@"
 }
 
 spiking() {  # folder, epochs of quantised training, then overrides
@@ -77,7 +77,7 @@ fi
 if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
     for at in $lsq; do
         folder=$out/exit_channel_${at%:*}
-        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit \
+        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 training.eval_batch_size=16 \
             "hydra.run.dir=$folder"
     done
 fi
