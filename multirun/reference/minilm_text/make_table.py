@@ -60,7 +60,9 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         }
         row |= {"spike_rate": spiking["spike_rate"], "spikes_per_sample": spiking["spikes_per_sample"]}
         networks = summary.get("energy", {}).get("networks", ())
-        row |= {f"{name}_uj": one["energy_uj"] for name, one in zip(("float", "quantized", "spiking"), networks)}
+        row |= {
+            f"{name}_uj": one["energy_uj"] for name, one in zip(("float", "quantized", "spiking"), networks)
+        }
         if kind == "exit":  # what a sample costs that may stop
             reported = summary["early_exit"]["reported"]
             row |= {"spiking": reported["score"], "steps": reported["mean_steps"]}
@@ -162,7 +164,9 @@ def time_table(rows: list[dict[str, Any]]) -> str:
 
 def energy_table(rows: list[dict[str, Any]], dataset: str) -> str:
     """One data set: what a sample costs, beside the networks without spikes."""
-    chosen = [r for r in rows if (r["dataset"], r["granularity"]) == (dataset, "channel") and "spiking_uj" in r]
+    chosen = [
+        r for r in rows if (r["dataset"], r["granularity"]) == (dataset, "channel") and "spiking_uj" in r
+    ]
     names = {"para_inf": "ParaInf, T = {}", "if": "integrate-and-fire, T = {}"}
     names |= {"lsq": "ST-BIF, {} codes, settled", "exit": "ST-BIF, {} codes, early exit"}
     found = over_seeds((r for r in chosen if r["neuron"] in names), "neuron", "levels_or_T")
