@@ -58,7 +58,7 @@ def score_over_cost(facet: Facet, cost: Cost, *, subtitle: str = "") -> Figure:
     # As high as the labels at the right need to stand below each other.
     height = max(2.2, 0.145 * (len(lines) + 5)) + top + 0.45
     with style():
-        figure = new_figure(COLUMN, height, Margins(left=0.5, right=right, top=top, bottom=0.45))
+        figure = new_figure(COLUMN, height, Margins(left=0.58, right=right, top=top, bottom=0.45))
         axes = figure.axes[0]
         axes.tick_params(labelsize=8)
         ends: list[tuple[float, float, str, str]] = []

@@ -74,10 +74,11 @@ if wanted training_free; then  # nothing is trained: shift and height of every c
         job "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
     done
 fi
-if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
+if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation; a part of both splits
     for at in $lsq; do
         folder=$out/exit_channel_${at%:*}
-        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 training.eval_batch_size=16 \
+        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 \
+            training.eval_batch_size=16 dataset.limit_validation=300 dataset.limit_test=400 \
             "hydra.run.dir=$folder"
     done
 fi
