@@ -141,29 +141,25 @@ class Neuron(nn.Module):
         return self.heightened(fold(self._fired(over_time, unit, call, run)))
 
     def _fired(self, over_time: Tensor, unit: Tensor, call: int, run: Run) -> Tensor:
-        """The output in thresholds per spike, ``[t, B, ...]``, a few samples at once; observers are told."""
-        output, key = torch.empty_like(over_time), (id(self), call)
-        before = run.state.get(key)
-        if before is None:
-            before = over_time.new_zeros(()).expand_as(over_time[0])
-        after = torch.empty_like(over_time[0]) if run.times.stop <= run.T else None
-        mask = current_mask(before, self.over_keys) if run.observers else None
-        parts = list(run.parts(over_time))
-        for samples, rows in parts:
-            aggregate, previous = over_time[:, rows], before[rows]
-            counts = self.count_chunk(aggregate, unit, previous, run)
-            if after is not None:
-                after[rows] = counts[-1]
-            if run.observers:
+        """The output in thresholds per spike, ``[t, B, ...]``; observers are told."""
+        key = id(self), call
+        previous = run.state.get(key)
+        if previous is None:
+            previous = over_time.new_zeros(()).expand_as(over_time[0])
+        counts = self.count_chunk(over_time, unit, previous, run)
+        if run.times.stop <= run.T:
+            run.state[key] = counts[-1].clone()
+        if run.observers:
+            mask = current_mask(previous, self.over_keys)
+            parts = list(run.parts(over_time))
+            for samples, rows in parts:
                 there = None if mask is None else mask[rows]
-                which = samples, parts[-1][0].stop
-                event = Event(self, call, aggregate, unit, counts, previous, there, *which)
+                seen = over_time[:, rows], unit, counts[:, rows], previous[rows], there
+                event = Event(self, call, *seen, samples, parts[-1][0].stop)
                 for observe in run.observers:
                     observe(run, event)
-            torch.mul(counts, unit, out=output[:, rows])
-        if after is not None:
-            run.state[key] = after
-        return output
+        # In place, because fresh memory for every layer would cost more than all that observers do.
+        return counts.mul_(unit)
 
     def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:
         """The same output, with a gradient; all steps at once."""

@@ -59,7 +59,7 @@ class Event:
 
 Observer = Callable[["Run", Event], None]
 
-#: Values over all steps of a chunk that are worked on together: few enough for a cache, enough to be worth the calls.
+#: Values over all steps of a chunk that are looked at together: few enough for a cache, enough to be worth the calls.
 _CACHED = 2**21
 
 
@@ -102,7 +102,7 @@ class Run:
         return call
 
     def parts(self, over_time: Tensor) -> Iterator[tuple[slice, slice]]:
-        """Cut a layer so that a core's cache holds each part through all that is done with it.
+        """Cut a layer into parts that observers look at one after the other.
 
         Args:
             over_time: The layer's input, ``[t, rows, ...]``.
