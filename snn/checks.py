@@ -97,10 +97,15 @@ def _check_export(form: str, script: str) -> None:
         raise ConfigError("export=nir needs the package nir; `pip install nir`")
 
 
+def finds_compiler() -> bool:
+    """Whether there is a C++ compiler, which ``training.compile`` needs."""
+    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return any(shutil.which(name) for name in compilers if name)
+
+
 def _check_compiler() -> None:
     """Refuse to compile where nothing is that compiles."""
-    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    if not any(shutil.which(name) for name in compilers if name):
+    if not finds_compiler():
         raise ConfigError(
             "training.compile=true needs a C++ compiler (such as g++, or what CXX names), and none was found; "
             "training.compile=false trains the same network more slowly"

@@ -12,6 +12,9 @@ from torch.optim import Optimizer
 from snn.errors import ConfigError
 from snn.instantiate import instantiate
 
+#: Kinds of parameters, in the order of their groups.
+WEIGHTS, PLAIN, THRESHOLDS = range(3)
+
 
 def build_optimizer(
     model: nn.Module, config: dict[str, Any], lr: float | None = None, threshold_lr: float | None = None
@@ -38,26 +41,19 @@ def build_optimizer(
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     depth = dict.fromkeys(parameters, 0) if decay is None else depths(parameters)
     last = max(depth.values(), default=0)
-    groups: dict[tuple[int, str], list[nn.Parameter]] = {}
+    # By distance from the last block, and kind: the first group has the whole rate.
+    groups: dict[tuple[int, int], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        is_threshold = "threshold" in name.split(".")
-        kind = "thresholds" if is_threshold else "weights" if parameter.dim() > 1 else "plain"
+        kind = THRESHOLDS if "threshold" in name.split(".") else WEIGHTS if parameter.dim() > 1 else PLAIN
         groups.setdefault((last - depth[name], kind), []).append(parameter)
-    params: list[dict[str, Any]] = []
-    for (below, kind), members in sorted(
-        groups.items(), key=lambda item: (item[0][0], _KINDS.index(item[0][1]))
-    ):
-        group: dict[str, Any] = {"params": members} | ({} if kind == "weights" else {"weight_decay": 0.0})
-        rate = settings.get("lr") if kind != "thresholds" or threshold_lr is None else threshold_lr
-        if decay is not None and rate is not None:
-            group["lr"] = rate * decay**below
-        elif kind == "thresholds":
-            group["lr"] = rate
+    params = []
+    for (below, kind), members in sorted(groups.items()):
+        group: dict[str, Any] = {"params": members} | ({} if kind == WEIGHTS else {"weight_decay": 0.0})
+        rate = settings.get("lr") if kind != THRESHOLDS or threshold_lr is None else threshold_lr
+        if rate is not None:
+            group["lr"] = rate * (1.0 if decay is None else decay**below)
         params.append(group)
     return instantiate(settings, "optimizer", params=params)
-
-
-_KINDS = ("weights", "plain", "thresholds")
 
 
 def depths(names: Iterable[str]) -> dict[str, int]:

@@ -14,13 +14,12 @@ from snn.evaluation.energy import energy
 from snn.evaluation.energy_profile import EnergyProfile
 from snn.evaluation.evaluate import Measurement, evaluate
 from snn.evaluation.raster import raster
-from snn.models import create_model
 from snn.models.spikingbert.layers import Noise
 from snn.models.spikingbert.model import SpikingBert
 from snn.neurons.native import intercepted, one_step
 from snn.neurons.simulated import SimulatedNetwork
 from snn.neurons.simulated_spikes import SimulatedSpikes
-from tests.models.small import SMALL, batch
+from tests.models.small import batch, lively_spikingbert
 
 Inputs = dict[str, Tensor]
 PROFILE = EnergyProfile("test", "", 4.6, 0.9, 0.1, 2.0, 0.0, 0.0, 0.0)
@@ -33,16 +32,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def network(**more: Any) -> SpikingBert:
-    """A small one in float64, with weights so large that rates differ."""
     torch.manual_seed(0)
-    model = create_model("spikingbert", num_classes=3, **{**SMALL["spikingbert"], "T": 6, **more}).double()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            else:
-                parameter.mul_(15 if "feedback" not in name else 5)
-    return model.eval()
+    return lively_spikingbert(**{"T": 6, **more})
 
 
 def texts(model: nn.Module, rows: int = 4) -> Inputs:

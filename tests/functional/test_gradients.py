@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from snn.checks import finds_compiler
 from snn.functional import lsq, qcfs, uniform_quantize
 from snn.functional.quantize import fused
 
@@ -106,7 +106,7 @@ def test_only_the_input_is_saved_for_backward() -> None:
     assert len(autograds) > 1
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+@pytest.mark.skipif(not finds_compiler(), reason="training.compile is refused here: there is no C++ compiler")
 def test_compiled_the_function_is_the_same() -> None:
     for shape, signed in (((2, 3, 5, 5), False), ((4, 3, 2, 2), False), ((2, 7, 3), True)):
         steps = torch.tensor([0.3, 0.5, 0.7])

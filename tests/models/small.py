@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from snn.models import create_model
+from snn.models.spikingbert.model import SpikingBert
+
 _TEXT = {
     "vocab_size": 40,
     "hidden_size": 16,
@@ -64,6 +67,20 @@ def batch(model: torch.nn.Module, rows: int = 3) -> dict[str, torch.Tensor]:
     mask = (torch.arange(8) < lengths[:, None]).long()
     ids = torch.randint(1, model.spec["args"]["vocab_size"], (rows, 8)) * mask
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+
+
+def lively_spikingbert(**more: Any) -> SpikingBert:
+    """A small one in float64, with weights so large that rates differ."""
+    model = create_model("spikingbert", num_classes=3, **{**SMALL["spikingbert"], **more}).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            else:
+                parameter.mul_(15 if "feedback" not in name else 5)
+    model.eval()
+    assert isinstance(model, SpikingBert)
+    return model
 
 
 def logits(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -23,19 +23,11 @@ from snn.models.spikingbert.neurons import Law
 from snn.models.spikingbert.simulation import Stopping
 from snn.models.spikingbert.teacher import initialize_from_teacher
 
-from .small import SMALL, batch
+from .small import SMALL, batch, lively_spikingbert
 
 
 def network(**more) -> SpikingBert:
-    """A small one in float64, with weights so large that rates differ."""
-    model = create_model("spikingbert", num_classes=3, **{**SMALL["spikingbert"], "T": 12, **more}).double()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() == 1:
-                parameter.add_(0.2 * torch.randn_like(parameter))
-            else:
-                parameter.mul_(15 if "feedback" not in name else 5)
-    return model.eval()
+    return lively_spikingbert(**{"T": 12, **more})
 
 
 @torch.no_grad()

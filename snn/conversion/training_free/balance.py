@@ -62,7 +62,7 @@ def balance(
     taken = ready(model, batches)
     each = max(1, samples // len(taken))
     # As few at once as a cache holds over T steps.
-    taken = [part for batch in taken for part in slices(_first(batch, each), T)]
+    taken = [part for batch in taken for part in slices(next(slices(batch, T=1, rows=each)), T)]
     training = model.training
     model.eval()
     ideal = reference_branch(model, reference_activation("relu"))
@@ -85,10 +85,6 @@ def balance(
         quantizer.threshold.data = best.to(quantizer.threshold)
     model.train(training)
     return model
-
-
-def _first(batch: Mapping[str, Tensor], samples: int) -> dict[str, Tensor]:
-    return {k: v[:samples] if v.dim() else v for k, v in batch.items()}
 
 
 def _charges(
