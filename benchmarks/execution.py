@@ -15,6 +15,7 @@ from minilm import float_bert, quantized_bert, random_texts
 
 import snn
 from snn.conversion.call import call_model, labels_removed
+from snn.functional.integer_products import has_integer_units
 
 COLLAPSED, PARALLEL, MEMORY = 1.05, 0.8, 1.2  # parallel: times T
 FEW, MANY = 4, 32  # time steps whose memory is compared
@@ -51,7 +52,16 @@ def compare_speed(args: argparse.Namespace) -> bool:
             "parallel": partial(run, execution="parallel", record=False),
             "parallel, spikes counted": partial(run, execution="parallel", record=True),
         }
-        targets = {"collapsed": COLLAPSED, "parallel": PARALLEL * args.T}
+        best = "parallel"
+        if has_integer_units():
+            best = "parallel, integer products"
+            things |= {
+                "collapsed, integer products": partial(
+                    run, execution="collapsed", record=False, integer=True
+                ),
+                best: partial(run, execution="parallel", record=False, integer=True),
+            }
+        targets = {"collapsed": COLLAPSED, best: PARALLEL * args.T}
         title = f"ParaInf, T = {args.T}, batch {size} × {args.length} tokens"
         timings = compare(things, "quantised ANN", args.rounds)
         met &= print_timings(title, timings, {} if args.quick else targets)

@@ -14,6 +14,7 @@ from minilm import random_texts
 from torch import Tensor
 
 import snn
+from snn.functional.integer_products import has_integer_units
 from snn.functional.rates import replace_value
 from snn.models.spikingbert.gradients import RULES
 from snn.models.spikingbert.layers import Noise
@@ -93,9 +94,14 @@ Rule = Callable[[SpikingBert, Simulation, Tensor, Tensor, Noise], tuple[list[Ten
 
 
 def step(
-    model: SpikingBert, rule: Rule, batch: dict[str, Tensor], simulation: Simulation | None
+    model: SpikingBert,
+    rule: Rule,
+    batch: dict[str, Tensor],
+    simulation: Simulation | None,
+    integer: bool = True,
 ) -> Simulation:
     """Forward and backward of one training step, with a simulation that is there already or a new one."""
+    model.integer = integer
     ids, real = batch["input_ids"], batch["attention_mask"].float()
     noise = Noise(model.training, shared=False)
     drive = model.embeddings(ids, torch.zeros_like(ids))
@@ -117,9 +123,13 @@ def compare_speed(args: argparse.Namespace) -> bool:
     case = f"{args.layers} layers, batch {args.batch} × {args.length} tokens"
     for title, simulation in ((f"Gradient alone, {case}", measured), (f"Step, T = {args.T}, {case}", None)):
         things = {
-            anew: partial(step, model, per_output, batch, simulation),
+            anew: partial(step, model, per_output, batch, simulation, integer=False),
             once: partial(step, model, RULES["replace"], batch, simulation),
         }
+        if simulation is None and has_integer_units():
+            things[f"{once}, float products"] = partial(
+                step, model, RULES["replace"], batch, None, integer=False
+            )
         targets = {} if args.quick else {once: SPEED}
         met &= print_timings(title, compare(things, anew, args.rounds), targets)
     return met

@@ -130,10 +130,12 @@ class ExecutionConfig:
         mode: ``parallel``: all at once; ``stepwise``: one by one, memory flat in T; ``collapsed``: final
             counts alone.
         chunk: Steps at once, instead of what ``mode`` says.
+        integer: Multiply spikes as integers where the machine is faster so (CPUs with AMX); as exact as float32.
     """
 
     mode: str = "parallel"
     chunk: int | None = None
+    integer: bool = True
 
 
 @dataclass

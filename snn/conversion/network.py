@@ -15,6 +15,7 @@ from snn.conversion.call import call_model
 from snn.conversion.spread import SpreadBiases, over_time, shares
 from snn.conversion.surgery import place
 from snn.errors import ConfigError, ConversionError
+from snn.functional.integer_products import IntegerProducts, has_integer_units
 from snn.functional.padding import valid_positions
 from snn.functional.time_axis import unfold
 from snn.neurons.base import Neuron
@@ -56,6 +57,8 @@ class SpikingNetwork(nn.Module):
         chunk: Steps per call, instead of what ``execution`` says.
         spread: Steps over which inputs and biases are given, in equal parts (coding ``sum``); 1: all at the first
             step.
+        integer: Multiply spikes as integers where the machine is faster so; see
+            :mod:`snn.functional.integer_products`.
 
     Raises:
         ConfigError: T < 1, an unknown execution, or one that the neuron cannot do, or a spread that cannot be.
@@ -69,6 +72,7 @@ class SpikingNetwork(nn.Module):
         execution: str = "parallel",
         chunk: int | None = None,
         spread: int = 1,
+        integer: bool = False,
     ):
         super().__init__()
         if T < 1:
@@ -83,6 +87,8 @@ class SpikingNetwork(nn.Module):
         check_execution(self.kind, self.T, execution, chunk)
         check_spread(spread, coding, self.T)
         super().train(False)
+        self.integer = integer
+        self._products = IntegerProducts()
 
     @property
     def neurons(self) -> dict[str, Neuron]:
@@ -99,6 +105,7 @@ class SpikingNetwork(nn.Module):
         chunk: int | None = None,
         record: bool | SpikeRecorder = True,
         observers: tuple[Observer, ...] = (),
+        integer: bool | None = None,
         **inputs: Any,
     ) -> SpikingOutput:
         """Run the network on a batch.
@@ -112,6 +119,7 @@ class SpikingNetwork(nn.Module):
             chunk: Likewise.
             record: Whether to count spikes, or what counts them.
             observers: Told of what every neuron does, to the samples that are in force then (``run.rows``).
+            integer: Instead of the network's own.
             inputs: Model inputs, ``[B, ...]`` each; ``labels`` are ignored.
 
         Shape:
@@ -126,6 +134,8 @@ class SpikingNetwork(nn.Module):
         run = Run(
             self.T, self.coding, rows=rows, collapsed=execution == "collapsed", observers=list(observers)
         )
+        if (self.integer if integer is None else integer) and self._can_be_integer(rows.device):
+            run.products = self._products
         recorder = None
         if record:
             recorder = record if isinstance(record, SpikeRecorder) else self.recorder()
@@ -163,8 +173,12 @@ class SpikingNetwork(nn.Module):
         arrived = shares(run.times, self.spread)
         folded = {k: over_time(k, v, arrived) for k, v in inputs.items()}
         partly = SpreadBiases(folded, arrived) if min(arrived) < 1 else nullcontext()
-        with valid_positions(inputs.get("attention_mask")), partly:
+        with valid_positions(inputs.get("attention_mask")), partly, run.products or nullcontext():
             return unfold(call_model(self.model, folded), run.steps)
+
+    def _can_be_integer(self, device: torch.device) -> bool:
+        known = device.type == "cpu" and has_integer_units()
+        return known and self.spread == 1 and not torch.is_grad_enabled()
 
     def recorder(self, selections: Mapping[str, Sequence[Selection]] | None = None) -> SpikeRecorder:
         """What counts spikes in one forward; see :class:`SpikeRecorder`."""

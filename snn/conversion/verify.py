@@ -72,8 +72,14 @@ def verify(
             with valid_positions(mask):
                 captured, logits = capture(model, inputs)
             compare.expect(captured)
+            # In the arithmetic of the quantised network.
             output = network(
-                execution="parallel", chunk=network.T, record=False, observers=(compare,), **inputs
+                execution="parallel",
+                chunk=network.T,
+                record=False,
+                observers=(compare,),
+                integer=False,
+                **inputs,
             )
             compare.finish()
             report.logits.add(output.logits[-1], logits, mask)

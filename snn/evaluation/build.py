@@ -245,6 +245,7 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     network = convert(
         model.eval(), name, steps, execution=config.execution.mode, chunk=config.execution.chunk, **options
     ).to(session.device)
+    network.integer = config.execution.integer
     first = next(iter(network.neurons.values()))
     session.summary.update(T=network.T, neuron=first.name, coding=network.coding)
     if hasattr(first, "order"):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConversionError
+from snn.functional.integer_products import LARGEST
 from snn.functional.padding import current_mask
 from snn.functional.quantize import codes
 from snn.functional.through_time import straight_through
@@ -136,12 +137,31 @@ class Neuron(nn.Module):
             return self._trained(aggregate, threshold, call, run)
         if run.collapsed and not run.observers:
             unit = run.final_unit(threshold)
-            return self.heightened(self.final_count(aggregate, unit, run).mul_(unit))
-        over_time, unit = unfold(aggregate, run.steps), run.unit(threshold, dims)
-        return self.heightened(fold(self._fired(over_time, unit, call, run)))
+            counts = self.final_count(aggregate, unit, run)
+        else:
+            over_time, unit = unfold(aggregate, run.steps), run.unit(threshold, dims)
+            counts = self._fired(over_time, unit, call, run)
+        small = self._small(counts, dims, run)
+        # In place, because fresh memory for every layer would cost more than all that observers do.
+        output = counts.mul_(unit)
+        output = self.heightened(output if output.dim() == dims else fold(output))
+        if small is not None and run.products is not None:
+            scales = [self.threshold] if self.gain is None else [self.threshold, self.gain]
+            run.products.emit(self, output, small.view_as(output), scales, run.units)
+        return output
+
+    def _small(self, counts: Tensor, dims: int, run: Run) -> Tensor | None:
+        """The counts as small integers, where linear layers may take them so; ``dims``: axes of one step."""
+        if run.products is None or counts.dtype != torch.float32 or not run.products.wants(self):
+            return None
+        over_last = (dims != 4) if self.axis is None else self.axis % dims == dims - 1
+        greatest = run.T if run.coding == "mean" else max(-self.qmin, self.qmax)
+        if greatest > LARGEST or not (over_last or self.threshold.numel() == 1):
+            return None
+        return counts.to(torch.int8)
 
     def _fired(self, over_time: Tensor, unit: Tensor, call: int, run: Run) -> Tensor:
-        """The output in thresholds per spike, ``[t, B, ...]``; observers are told."""
+        """Counts at each step of the chunk, ``[t, B, ...]``; observers are told."""
         key = id(self), call
         previous = run.state.get(key)
         if previous is None:
@@ -158,8 +178,7 @@ class Neuron(nn.Module):
                 event = Event(self, call, *seen, samples, parts[-1][0].stop)
                 for observe in run.observers:
                     observe(run, event)
-        # In place, because fresh memory for every layer would cost more than all that observers do.
-        return counts.mul_(unit)
+        return counts
 
     def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:
         """The same output, with a gradient; all steps at once."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConversionError
+from snn.functional.integer_products import IntegerProducts
 
 _current: ContextVar[Run | None] = ContextVar("run", default=None)
 
@@ -76,6 +77,7 @@ class Run:
             ``None``: every row is a sample, and all are there.
         collapsed: Compute the final counts alone, from the final aggregate.
         observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, of a few samples at once.
+        products: Told what neurons emit, to multiply it as integers; ``None``: nobody does.
     """
 
     T: int
@@ -84,6 +86,7 @@ class Run:
     rows: Tensor | None = None
     collapsed: bool = False
     observers: list[Observer] = field(default_factory=list)
+    products: IntegerProducts | None = None
     state: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
 
@@ -152,6 +155,13 @@ class Run:
         assert self.rows is not None
         self.state = {key: self.by_sample(x)[which].flatten(0, 1) for key, x in self.state.items()}
         self.rows = self.rows[which]
+
+    @property
+    def units(self) -> list[float]:
+        """What one spike is worth, in thresholds, at each step of the chunk; one number where it is always the same."""
+        if self.coding == "sum":
+            return [1.0]
+        return [1 / t for t in ([self.T] if self.collapsed else self.times)]
 
     def final_unit(self, threshold: Tensor) -> Tensor:
         """What one spike is worth in the aggregate at T, in the shape of ``threshold``."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from snn.functional.integer_products import IntegerProducts, has_integer_units
 from snn.functional.rates import rate_weight
 from snn.functional.time_axis import repeat_over_time, unfold
 from snn.models.spikingbert.layers import Fire, Noise
@@ -67,6 +69,7 @@ def simulate(
     stopping: Stopping = Stopping(),
     over_time: bool = False,
     around: Around | None = None,
+    integer: bool = True,
 ) -> Simulation:
     """Run up to ``T`` steps.
 
@@ -87,23 +90,38 @@ def simulate(
         stopping: Whether samples may leave before.
         over_time: Whether to keep the first token's rates after every step.
         around: Runs every layer at every step, see :func:`snn.neurons.native.intercepted`.
+        integer: Whether to multiply spikes as integers where that is faster.
     """
-    run = _Run(Neurons(law, drive.shape[0], around), noise, drive, mask, real, T if over_time else None)
-    while run.step < T and len(run.rows):
-        steps = min(1 if feedback is not None else chunk, T - run.step)
-        if stopping.tolerance is not None:
-            steps = min(steps, stopping.every - run.step % stopping.every)
-        with one_step(run.step), of_samples(run.samples):
-            current = run.drive
-            if feedback is not None and run.last is not None:
-                current = current + feedback(run.last)
-            emitted, scores = encode(repeat_over_time(current, steps), run.mask, run.neurons, noise)
-        run.advance(steps, unfold(emitted[-1], steps), [unfold(score, steps).sum(0) for score in scores])
-        if stopping.tolerance is not None and run.step % stopping.every == 0 and run.step < T:
-            run.release(taps, stopping.tolerance)
+    products = integer_products(drive, T) if integer else None
+    neurons = Neurons(law, drive.shape[0], around, products)
+    run = _Run(neurons, noise, drive, mask, real, T if over_time else None)
+    with products or nullcontext():
+        while run.step < T and len(run.rows):
+            steps = min(1 if feedback is not None else chunk, T - run.step)
+            if stopping.tolerance is not None:
+                steps = min(steps, stopping.every - run.step % stopping.every)
+            with one_step(run.step), of_samples(run.samples):
+                current = run.drive
+                if feedback is not None and run.last is not None:
+                    current = current + feedback(run.last)
+                emitted, scores = encode(repeat_over_time(current, steps), run.mask, run.neurons, noise)
+            run.advance(steps, unfold(emitted[-1], steps), [unfold(score, steps).sum(0) for score in scores])
+            if stopping.tolerance is not None and run.step % stopping.every == 0 and run.step < T:
+                run.release(taps, stopping.tolerance)
     if len(run.rows):
         run.keep(slice(None))
     return run.result()
+
+
+#: Rows of spikes from which on it is worth to split the weights for one simulation.
+_MANY_ROWS = 4096
+
+
+def integer_products(drive: Tensor, T: int) -> IntegerProducts | None:
+    """What multiplies spikes as integers, where that is faster; weights may change from one simulation to the next."""
+    many = T * drive.shape[0] * drive.shape[1] >= _MANY_ROWS
+    there = many and drive.device.type == "cpu" and not torch.is_grad_enabled() and has_integer_units()
+    return IntegerProducts() if there else None
 
 
 class _Run:

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|qcfs|steps]
+# A job that has left its summary.json is not run again. qcfs needs float, steps needs qcfs.
+set -euo pipefail
+dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
+out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
+
+case $dataset in
+    cifar10_jpeg) float=16 quantized=6 ;;
+    mnist) float=4 quantized=2 ;;
+    *) echo "unknown data set $dataset" >&2; exit 2 ;;
+esac
+
+wanted() { [[ $part == all || $part == "$1" ]]; }
+
+job() {  # folder, script, then overrides
+    local folder=$out/$1 script=$2
+    shift 2
+    [ -f "$folder/summary.json" ] || $python "$script" "hydra.run.dir=$folder" "$@"
+}
+
+train() {  # folder, then overrides
+    local folder=$1
+    shift
+    job "$folder" train.py model=resnet20 dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" training.batch_size=128 "$@"
+}
+
+if wanted float; then train float "training.stages=[float,evaluate]" training.float.epochs=$float; fi
+if wanted relu; then train relu "training.stages=[float,evaluate]" training.float.epochs=$((float + quantized)); fi
+if wanted qcfs; then
+    for T in 4 8; do
+        train qcfs_$T T=$T "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
+            training.quantized.epochs=$quantized training.compile=true
+    done
+fi
+if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
+    for levels in 4 8; do
+        kept="checkpoint=$out/qcfs_$levels conversion.thresholds=fixed"
+        for T in 1 2 4 8 16 32; do
+            job para_inf_${levels}_$T evaluate.py $kept neuron=para_inf T=$T execution=collapsed
+        done
+        job if_$levels evaluate.py $kept neuron=integrate_fire T=32 execution=stepwise
+    done
+fi

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Small spiking transformers trained directly, beside a ViT and a ResNet-20 trained in float, quantised and converted: each gets about
+# eight minutes of one core for training, so each sees as many pictures as it can in that time.
+#   DATA=folder_of_the_folders bash multirun/reference/spiking_transformers/run.sh mnist|cifar10_jpeg|synthetic_events [model]
+# A job that has left its summary.json is not run again.
+set -euo pipefail
+dataset=$1 only=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
+out=${OUT:-outputs/spiking_transformers}/$1/seed_$seed
+
+job() {  # model, then overrides
+    local folder=$out/$1
+    if [[ $only != all && $only != "$1" ]] || [ -f "$folder/summary.json" ]; then return; fi
+    $python train.py "model=$1" "dataset=$dataset" "seed=$seed" training.log_every=50 "hydra.run.dir=$folder" "${@:2}"
+}
+
+if [ "$dataset" = synthetic_events ]; then
+    small="T=8 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=15 model.args.depth=1 model.args.pooled_stages=[1,2,3]
+        model.args.embed_dim=64 model.args.num_heads=4"
+    job tim $small model.args.image_size=32
+    job spikformer_dvs $small
+    exit
+fi
+
+case $dataset in
+    mnist) folder=mnist fast=32000 slow=12000 resnet=4 vit=3 ;;
+    cifar10_jpeg) folder=cifar10 fast=20000 slow=9000 resnet=4 vit=3 ;;
+    *) echo "unknown data set $dataset" >&2; exit 2 ;;
+esac
+data="dataset.data_dir=${DATA:?}/$folder dataset.limit_validation=1000"
+native="T=4 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=1 model.args.embed_dim=64 model.args.num_heads=4"
+job spikformer $data $native model.args.depth=2 dataset.limit_train=$fast
+job sdt $data $native model.args.depth=2 dataset.limit_train=$fast
+job qkformer $data $native "model.args.depths=[1,1,1]" dataset.limit_train=$slow
+job vit_micro $data neuron=st_bif quantization.levels=16 T=96 training.batch_size=128 optimizer.lr=1e-3 optimizer.weight_decay=0.05 \
+    training.float.epochs=$vit "training.quantized={epochs: 1, lr: 3e-4, distill: 0.5}" execution.chunk=8
+job resnet20 $data T=4 training.batch_size=128 training.float.epochs=$resnet training.quantized.epochs=1

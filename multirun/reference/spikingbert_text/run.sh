@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SpikingBERT of two layers of width 384, distilled from MiniLM in three stages, beside the same network trained on labels alone.
+#   DATA=folder_of_the_folders SEED=0 bash multirun/reference/spikingbert_text/run.sh sst2|trec [general|labels|distilled|steps]
+# A job that has left its summary.json is not run again. The teacher is the float network of minilm_text/run.sh.
+set -euo pipefail
+dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
+out=${OUT:-outputs/spikingbert_text} teacher=${TEACHERS:-outputs/minilm_text}/$1/seed_0/float
+
+case $dataset in
+    sst2) limit=8000 labels=3 logits=2 ;;  # of 67,349 phrases
+    trec) limit=null labels=8 logits=6 ;;
+    *) echo "unknown data set $dataset" >&2; exit 2 ;;
+esac
+layers=$((labels - logits))
+
+student="T=8 seed=$seed optimizer=adamw optimizer.lr=5e-4 training.clip_norm=1.0 model.args.hidden_size=384
+    model.args.num_hidden_layers=2 model.args.intermediate_size=1536"
+task="dataset.data_dir=${DATA:?}/$dataset dataset.limit_train=$limit"
+
+wanted() { [[ $part == all || $part == "$1" ]]; }
+
+job() {  # folder, script, then overrides
+    local folder=$out/$1 script=$2
+    shift 2
+    [ -f "$folder/summary.json" ] || $python "$script" "hydra.run.dir=$folder" "$@"
+}
+
+if wanted general; then  # plain text, the outputs and attention scores of MiniLM before it learns a task
+    job general_$seed train.py experiment=spikingbert_general_wikitext $student distillation.teacher=minilm distillation.start=true \
+        dataset.data_dir="$DATA/wikitext2" dataset.splits.train=valid dataset.splits.validation=null dataset.max_length=64 \
+        dataset.limit_train=2000 dataset.limit_validation=100 dataset.limit_test=100 \
+        distillation.attention=0.1 training.general.epochs=1 training.general.lr=null
+fi
+if wanted labels; then  # as many passes over the data
+    job "$dataset/labels_$seed" train.py model=spikingbert dataset="$dataset" $student $task scheduler=linear training.native.epochs=$labels
+fi
+if wanted distilled; then
+    job "$dataset/distilled_$seed" train.py experiment=spikingbert_all_sst2 dataset="$dataset" $student $task \
+        "checkpoint=$out/general_$seed" "training.stages=[layers,logits,evaluate]" "distillation.teacher=$teacher" \
+        training.layers.distillation.attention=0.1 training.layers.epochs=$layers training.logits.epochs=$logits \
+        training.layers.lr=null training.logits.lr=null
+fi
+if wanted steps; then
+    for T in 1 2 4 8 16 32; do
+        job "$dataset/steps_${seed}_$T" evaluate.py "checkpoint=$out/$dataset/distilled_$seed" T=$T
+    done
+fi
