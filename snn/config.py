@@ -135,7 +135,7 @@ class ExecutionConfig:
 
     mode: str = "parallel"
     chunk: int | None = None
-    integer: bool = True
+    integer: bool = False
 
 
 @dataclass

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Small spiking transformers trained directly, beside a ViT and a ResNet-20 trained in float, quantised and converted: each gets about
-# eight minutes of one core for training, so each sees as many pictures as it can in that time.
+# five minutes of one core for training, so each sees as many pictures as it can in that time.
 #   DATA=folder_of_the_folders bash multirun/reference/spiking_transformers/run.sh mnist|cifar10_jpeg|synthetic_events [model]
 # A job that has left its summary.json is not run again.
 set -euo pipefail
@@ -22,8 +22,8 @@ if [ "$dataset" = synthetic_events ]; then
 fi
 
 case $dataset in
-    mnist) folder=mnist fast=32000 slow=12000 resnet=4 vit=3 ;;
-    cifar10_jpeg) folder=cifar10 fast=20000 slow=9000 resnet=4 vit=3 ;;
+    mnist) folder=mnist fast=20000 slow=8000 resnet=3 vit=3 ;;
+    cifar10_jpeg) folder=cifar10 fast=12000 slow=5400 resnet=3 vit=3 ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 data="dataset.data_dir=${DATA:?}/$folder dataset.limit_validation=1000"
