@@ -67,9 +67,9 @@ def follow(targets: Tensor, previous: Tensor, least: int = -1) -> Tensor:
         >>> follow(torch.tensor([2.0, 2.0, 2.0, -1.0]), torch.tensor(0.0))
         tensor([1., 2., 2., 1.])
     """
-    for t in range(targets.shape[0]):
+    for row in targets:
         # Three passes over one step, in place.
-        previous = targets[t].sub_(previous).clamp_(least, 1).add_(previous)
+        previous = row.sub_(previous).clamp_(least, 1).add_(previous)
     return targets
 
 
