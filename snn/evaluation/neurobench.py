@@ -18,16 +18,18 @@ def neurobench(network: nn.Module, measured: Measurement) -> dict[str, Any]:
         measured: What :func:`snn.evaluate` found, with spikes counted.
 
     Returns:
-        ``footprint_bytes`` of parameters and buffers, ``connection_sparsity`` (share of zeros among the weights of
-        layers), ``activation_sparsity`` (share of neurons and steps without a spike), and per sample
-        ``dense_macs`` (one forward of a network without time), ``effective_macs`` and ``effective_acs``. Effective
-        are operations with an activation that is not zero; zero weights are not skipped.
+        ``parameters`` (how many; thresholds of converted networks are none), ``footprint_bytes`` of parameters and
+        buffers, ``connection_sparsity`` (share of zeros among the weights of layers), ``activation_sparsity`` (share
+        of neurons and steps without a spike), and per sample ``dense_macs`` (one forward of a network without time),
+        ``effective_macs`` and ``effective_acs``. Effective are operations with an activation that is not zero; zero
+        weights are not skipped.
 
     Reference:
         Yik et al., NeuroBench, Nature Communications 2025.
     """
     tensors = {t.data_ptr(): t for t in [*network.parameters(), *network.buffers()]}
     result: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in network.parameters()),
         "footprint_bytes": sum(t.numel() * t.element_size() for t in tensors.values()),
         "connection_sparsity": connection_sparsity(network),
         "activation_sparsity": None if measured.spike_rate is None else 1 - measured.spike_rate,

@@ -24,6 +24,7 @@ _PARTS = {
     "spiking_uj": "spiking (µJ)",
 }
 _SUMMARY = {
+    "parameters": "parameters",
     "footprint_bytes": "footprint (bytes)",
     "connection_sparsity": "connection sparsity",
     "activation_sparsity": "activation sparsity",

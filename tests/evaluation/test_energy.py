@@ -147,6 +147,7 @@ def test_a_measured_network_and_its_report() -> None:
     assert short["activation_sparsity"] == pytest.approx(1 - measured.spike_rate)  # type: ignore[operator]
     assert short["effective_acs"] == pytest.approx(found.networks[2]["acs"])
     assert short["effective_macs"] == 0  # every product takes spikes
+    assert short["parameters"] == sum(p.numel() for p in network.parameters())
     assert short["footprint_bytes"] > 8 * sum(p.numel() for p in network.parameters())
     text = energy_section({"energy": found.to_dict(), "neurobench": short})
     for said in ("## Energy", "float ANN", "quantised ANN, 4 bits", "spiking network, T = 8", "NeuroBench"):
