@@ -91,7 +91,7 @@ def main(folder: Path, target: Path) -> None:
         writer.writeheader()
         writer.writerows({key: written(value) for key, value in row.items()} for row in rows)
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        print(f"\n{dataset}\n\n{table([row for row in rows if row['dataset'] == dataset])}")
+        sys.stdout.write(f"\n{dataset}\n\n{table([row for row in rows if row['dataset'] == dataset])}\n")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class StepWatch(FanOutWatch):
         super().__init__()
         #: What a layer's spikes are called in here: layer and step.
         self._fired: dict[str, tuple[str, int]] = {}
+        #: Neurons per sample, by layer.
+        self.neurons: dict[str, int] = {}
 
     @property
     def step(self) -> int | None:
@@ -43,7 +45,7 @@ class StepWatch(FanOutWatch):
         step = self.step
         assert step is not None
         key = f"{name} at {step}"
-        self._fired[key] = name, step
+        self._fired[key], self.neurons[name] = (name, step), spikes.numel()
         self.start(spikes, key)
         return spikes
 

@@ -13,8 +13,7 @@ from torch import nn
 from snn.conversion.call import labels_removed
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
-from snn.conversion.native_plan import NativePlan
-from snn.conversion.native_watch import is_native, watch_native
+from snn.conversion.native_plan import can_be_planned, native_plan
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.newcomputebench import read_transform_config
 from snn.conversion.placement import needs_example
@@ -302,12 +301,12 @@ def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes, or what it takes where it spikes already; nothing is trained."""
     if spikes_by_itself(model):
-        if not is_native(model):
+        if not can_be_planned(model):
             raise ConversionError(
                 f"plan: the neurons of model={session.config.model.name} are no modules, so they cannot be followed"
             )
-        seen = watch_native(model.eval(), labels_removed(next(iter(session.batches("validation", 1)))))
-        sys.stdout.write(f"{NativePlan(model, seen)}\n")
+        inputs = labels_removed(next(iter(session.batches("validation", 1))))
+        sys.stdout.write(f"{native_plan(model.eval(), inputs)}\n")
         return
     sys.stdout.write(f"{_traced(session, quantized(session, model))}\n")
 

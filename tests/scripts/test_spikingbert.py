@@ -56,3 +56,14 @@ def test_it_is_trained_and_measured_again(
         assert spent["attention on spikes"]["float_uj"] > 0
         assert (run / "figures" / "energy_by_part.png").is_file()
         assert "spiking network, T = 3" in (run / "report.md").read_text()
+
+
+def test_its_plan(tokenizer_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from snn.training.experiment import run
+
+    run(composed("train", *SMALL, f"model.tokenizer={tokenizer_folder}", "plan=true"), tmp_path)
+    shown = capsys.readouterr().out
+    assert "neurons in 13 layers" in shown, "the embedding's, and six of each encoder layer"
+    assert "12 of 17 matrix products" in shown
+    assert "analog, once" in shown
+    assert "analog × spikes" in shown

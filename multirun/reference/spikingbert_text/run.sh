@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SpikingBERT of two layers of width 384, distilled from MiniLM in three stages, beside the same network trained on labels alone.
-#   DATA=folder_of_the_folders SEED=0 bash multirun/reference/spikingbert_text/run.sh sst2|trec [general|labels|distilled|steps]
+#   DATA=folder_of_the_folders SEED=0 bash multirun/reference/spikingbert_text/run.sh sst2|trec [general|labels|distilled|converted|steps]
 # A job that has left its summary.json is not run again. The teacher is the float network of minilm_text/run.sh.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
@@ -40,6 +40,14 @@ if wanted distilled; then
         "checkpoint=$out/general_$seed" "training.stages=[layers,logits,evaluate]" "distillation.teacher=$teacher" \
         training.layers.distillation.attention=0.1 training.layers.epochs=$layers training.logits.epochs=$logits \
         training.layers.lr=null training.logits.lr=null
+fi
+if wanted converted; then  # the same layers of MiniLM as a BERT that is trained in float, then quantised, and made to spike
+    layer='encoder\.layer'
+    rename="{match: 're:$layer\.[0134]\..*', to: null}, {match: 're:($layer)\.2\.(.*)', to: '\1.0.\2'}"
+    rename="[$rename, {match: 're:($layer)\.5\.(.*)', to: '\1.1.\2'}]"
+    job "$dataset/converted_$seed" train.py model=bert dataset="$dataset" $task neuron=para_inf T=8 seed=$seed optimizer.lr=1e-4 \
+        model.args.num_hidden_layers=2 "model.rename=$rename" training.float.epochs=$((labels - 1)) \
+        "training.quantized={epochs: 1, distill: 0.5}"
 fi
 if wanted steps; then
     for T in 1 2 4 8 16 32; do
