@@ -18,7 +18,7 @@ from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.analyses import Analysis
 from snn.evaluation.energy import energy
 from snn.evaluation.exit_cost import ExitCost
-from snn.evaluation.read_out import ReadOuts, read_outs
+from snn.evaluation.read_out import ReadOuts, full_execution, read_outs
 from snn.evaluation.scores import Scores
 from snn.evaluation.session import Session
 
@@ -196,9 +196,8 @@ class EarlyExit(Analysis):
             }
         if cost is not None:
             result["reported"]["spikes_per_sample"] = cost.spikes_per_sample
-            counts = cost.counts()
-            if counts is not None:
-                spent = energy(counts, session.config.energy).networks[-1]
+            if cost.operations is not None:
+                spent = energy(cost.operations.counts(), session.config.energy).networks[-1]
                 result["reported"]["energy_uj"] = spent["energy_uj"]
         session.summary["early_exit"] = result
         columns = [f"{part}_{name}" for part in curves for name in ("mean_steps", metric)]
@@ -224,7 +223,7 @@ class EarlyExit(Analysis):
         def exits(logits: Tensor) -> Tensor:
             return exit_times(certainty(logits.double(), self.criterion).cpu(), threshold)[0]
 
-        return ExitCost(network, exits)
+        return ExitCost(network, exits, full_execution(network))
 
     def _in_its_unit(self, threshold: Tensor) -> float | None:
         """As the criterion is spoken of: a least margin, or a greatest entropy; ``None``: no early exit."""

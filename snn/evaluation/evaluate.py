@@ -12,21 +12,24 @@ from torch import Tensor, nn
 
 from snn.conversion.call import call, labels_removed, read_logits
 from snn.conversion.native_watch import is_native
-from snn.conversion.network import SpikingNetwork
+from snn.conversion.network import SpikingNetwork, SpikingOutput
 from snn.errors import ConversionError, DataError
 from snn.evaluation.metrics import SpikeRates
 from snn.evaluation.native_operations import NativeMeter
-from snn.evaluation.operations import OperationCounts, Operations
+from snn.evaluation.operations import OperationCounts
 from snn.evaluation.read_out import decision_times
 from snn.evaluation.scores import SCORES, Scores
 from snn.evaluation.simulated_operations import SimulatedMeter
-from snn.evaluation.wiring import Wiring, wired
+from snn.evaluation.spiking_meter import SpikingMeter
 from snn.neurons.base import Neuron
 from snn.neurons.native import NativeNeuron
 from snn.neurons.simulated import SimulatedNetwork
 from snn.progress import progress
 
 log = logging.getLogger(__name__)
+
+#: What runs a network and counts its spikes.
+Meter = SpikingMeter | NativeMeter | SimulatedMeter
 
 
 @dataclass
@@ -120,23 +123,21 @@ def evaluate(
         DataError: No batch, or labels that are missing or outside of the model's classes.
         ConversionError: The read-out is not finite.
     """
-    network = model if isinstance(model, SpikingNetwork) else None
     modes = {module: module.training for module in model.modules()}
     model.eval()
     device = next((p.device for p in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
     scores: Scores | None = None
-    rates: SpikeRates | None = None
-    wiring: Wiring | None = None
-    operations: Operations | None = None
-    meter: NativeMeter | SimulatedMeter | None = None
-    loss, samples, steps = 0.0, 0, 0
+    meter: Meter | None = None
+    if isinstance(model, SpikingNetwork):
+        meter = SpikingMeter(model, execution, record)
+    loss, samples = 0.0, 0
     predictions, decided = [], []
     try:
         counted = progress(
             batches,
             description,
             _length(batches, limit),
-            figures=lambda: _so_far(loss, samples, scores, meter.rates if meter else rates),
+            figures=lambda: _so_far(loss, samples, scores, meter.rates if meter else None),
         )
         for index, batch in enumerate(counted):
             if limit is not None and index >= limit:
@@ -145,23 +146,9 @@ def evaluate(
                 raise DataError("dataset: a metric was asked for, but the split has no labels")
             labels = batch["labels"].to(device)
             inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-            if network is not None:
-                if record and index == 0:
-                    wiring = wired(network, inputs)
-                recorder = network.recorder(wiring.selections if wiring else None) if record else False
-                output = network(execution=execution, record=recorder, **inputs)
-                logits = output.logits
-                steps += int(output.settled.sum())
-                if record and output.spikes:
-                    rates = rates or SpikeRates(list(output.spikes), network.T).to(device)
-                    rates.update(output.spikes)
-                if wiring is not None and output.spikes:
-                    operations = operations or Operations(network, wiring, list(output.spikes)).to(device)
-                    operations.update(output.spikes, output.settled, inputs)
-            else:
-                if record and index == 0:
-                    meter = _metered(model, inputs)
-                logits = read_out(call(model, inputs) if meter is None else meter(inputs))
+            if record and index == 0:
+                meter = meter or _metered(model, inputs)
+            logits = read_out(call(model, inputs) if meter is None else meter(inputs))
             _check(logits, labels, classes=SCORES[metrics[0]].task == "classification")
             scores = scores or Scores(metrics, logits.shape[0], logits.shape[-1]).to(device)
             scores.update(logits, labels)
@@ -190,29 +177,26 @@ def evaluate(
     confusion = scores.confusion()
     if confusion is not None:
         result.confusion = confusion.tolist()
-    if network is not None:
-        result.mean_steps = steps / samples
-    if isinstance(meter, SimulatedMeter):
+    if isinstance(meter, SpikingMeter | SimulatedMeter):
         result.mean_steps = meter.mean_steps
-    if meter is not None:
-        rates = meter.rates
-    if rates is not None:
-        result.layers, result.spike_rate = rates.by_layer(), rates.total_rate()
-        result.spikes_per_sample = rates.spikes_per_sample()
-    work = operations if meter is None else meter.operations
-    if work is not None:
-        result.operations = work.counts()
+    if meter is not None and meter.rates is not None:
+        result.layers, result.spike_rate = meter.rates.by_layer(), meter.rates.total_rate()
+        result.spikes_per_sample = meter.rates.spikes_per_sample()
+    if meter is not None and meter.operations is not None:
+        result.operations = meter.operations.counts()
     return result
 
 
 def read_out(output: Any) -> Tensor:
-    """What a network without neurons of a conversion says after each step.
+    """What a network says after each step.
 
     Shape:
         ``[B, C]`` of a network without time to ``[1, B, C]``; ``[T, B, C]``, the output of each step of a network
         that spikes by itself, to its mean over the steps so far, ``[T, B, C]``; ``.logits_over_time`` ``[T, B, C]`` of
-        one that says so itself as it is.
+        one that says so itself, and the read-outs of a converted one, as they are.
     """
+    if isinstance(output, SpikingOutput):
+        return output.logits
     over_time = getattr(output, "logits_over_time", None)
     if over_time is not None:
         return over_time
@@ -223,7 +207,7 @@ def read_out(output: Any) -> Tensor:
     return logits.cumsum(0) / steps[:, None, None]
 
 
-def _metered(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativeMeter | SimulatedMeter | None:
+def _metered(model: nn.Module, inputs: Mapping[str, Tensor]) -> Meter | None:
     """What counts the spikes of a network that spikes by itself; without it everything else can be measured."""
     try:
         if isinstance(model, SimulatedNetwork):

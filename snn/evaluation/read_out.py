@@ -12,6 +12,7 @@ from snn.conversion.call import labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.errors import DataError
 from snn.evaluation.exit_cost import ExitCost
+from snn.evaluation.spiking_meter import SpikingMeter
 from snn.progress import progress
 
 
@@ -71,6 +72,7 @@ def read_outs(
         DataError: No batch, or one without labels.
     """
     device = next(iter(network.neurons.values())).threshold.device
+    meter = cost or SpikingMeter(network, full_execution(network), record=False)
     logits, labels = [], []
     for index, batch in enumerate(progress(batches, description)):
         if limit is not None and index >= limit:
@@ -78,12 +80,7 @@ def read_outs(
         if "labels" not in batch:
             raise DataError("dataset: read-outs are compared with labels, but the split has none")
         inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-        execution = full_execution(network)
-        if cost is None:
-            found = network(execution=execution, record=False, **inputs).logits
-        else:
-            found = cost.run(inputs, execution)
-        logits.append(found.double().cpu())
+        logits.append(meter(inputs).logits.double().cpu())
         labels.append(batch["labels"].cpu())
     if not logits:
         raise DataError("dataset: there is nothing to evaluate: the split is empty")
