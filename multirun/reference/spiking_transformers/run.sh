@@ -31,6 +31,7 @@ native="T=4 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=1 mo
 job spikformer $data $native model.args.depth=2 dataset.limit_train=$fast
 job sdt $data $native model.args.depth=2 dataset.limit_train=$fast
 job qkformer $data $native "model.args.depths=[1,1,1]" dataset.limit_train=$slow
-job vit_micro $data neuron=st_bif quantization.levels=16 T=96 training.batch_size=128 optimizer.lr=1e-3 optimizer.weight_decay=0.05 \
-    training.float.epochs=$vit "training.quantized={epochs: 1, lr: 3e-4, distill: 0.5}" execution.chunk=8
-job resnet20 $data T=4 training.batch_size=128 training.float.epochs=$resnet training.quantized.epochs=1
+converted="T=4 neuron=para_inf training.batch_size=128"
+job vit_micro $data $converted optimizer.lr=1e-3 optimizer.weight_decay=0.05 training.float.epochs=$vit \
+    "training.quantized={epochs: 1, lr: 3e-4, distill: 0.5}"
+job resnet20 $data $converted training.float.epochs=$resnet training.quantized.epochs=1

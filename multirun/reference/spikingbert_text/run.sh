@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SpikingBERT of two layers of width 384, distilled from MiniLM in three stages, beside the same network trained on labels alone.
-#   DATA=folder_of_the_folders SEED=0 bash multirun/reference/spikingbert_text/run.sh sst2|trec [general|labels|distilled|converted|steps]
+#   DATA=folder_of_the_folders SEED=0 bash multirun/reference/spikingbert_text/run.sh sst2|trec [general|labels|general_labels|distilled|converted|steps]
 # A job that has left its summary.json is not run again. The teacher is the float network of minilm_text/run.sh.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/spikingbert_text} teacher=${TEACHERS:-outputs/minilm_text}/$1/seed_0/float
 
 case $dataset in
-    sst2) limit=8000 labels=3 logits=2 rate=1e-4 ;;  # of 67,349 phrases; labels alone teach nothing at 5e-4
-    trec) limit=null labels=8 logits=6 rate=5e-4 ;;
+    sst2) limit=8000 labels=3 logits=2 ;;  # of 67,349 phrases
+    trec) limit=null labels=8 logits=6 ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 layers=$((labels - logits))
@@ -31,9 +31,13 @@ if wanted general; then  # plain text, the outputs and attention scores of MiniL
         dataset.limit_train=2000 dataset.limit_validation=100 dataset.limit_test=100 \
         distillation.attention=0.1 training.general.epochs=1 training.general.lr=null
 fi
-if wanted labels; then  # as many passes over the data
+if wanted labels; then  # as many passes over the data, from random weights
     job "$dataset/labels_$seed" train.py model=spikingbert dataset="$dataset" $student $task scheduler=linear \
-        optimizer.lr=$rate training.native.epochs=$labels
+        optimizer.lr=5e-4 training.native.epochs=$labels
+fi
+if wanted general_labels; then  # the same from the general stage
+    job "$dataset/general_labels_$seed" train.py model=spikingbert dataset="$dataset" $student $task scheduler=linear \
+        "checkpoint=$out/general_$seed" optimizer.lr=5e-4 training.native.epochs=$labels
 fi
 if wanted distilled; then
     job "$dataset/distilled_$seed" train.py experiment=spikingbert_all_sst2 dataset="$dataset" $student $task optimizer.lr=5e-4 \
