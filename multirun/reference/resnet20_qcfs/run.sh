@@ -36,10 +36,13 @@ if wanted qcfs; then
 fi
 if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     for levels in 4 8; do
-        kept="checkpoint=$out/qcfs_$levels conversion.thresholds=fixed"
         for T in 1 2 4 8 16 32; do
-            job para_inf_${levels}_$T evaluate.py $kept neuron=para_inf T=$T execution=collapsed
+            job para_inf_${levels}_$T evaluate.py "checkpoint=$out/qcfs_$levels" conversion.thresholds=fixed neuron=para_inf T=$T \
+                execution=collapsed
         done
-        job if_$levels evaluate.py $kept neuron=integrate_fire T=32 execution=stepwise
+    done
+    for levels in 4 8; do
+        job if_$levels evaluate.py "checkpoint=$out/qcfs_$levels" conversion.thresholds=fixed neuron=integrate_fire T=32 \
+            execution.chunk=8 dataset.limit_test=2000
     done
 fi

@@ -26,7 +26,7 @@ case $dataset in
     cifar10_jpeg) folder=cifar10 fast=12000 slow=5400 resnet=3 vit=3 ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
-data="dataset.data_dir=${DATA:?}/$folder dataset.limit_validation=1000"
+data="dataset.data_dir=${DATA:?}/$folder dataset.limit_validation=1000 dataset.limit_test=4000"
 native="T=4 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=1 model.args.embed_dim=64 model.args.num_heads=4"
 job spikformer $data $native model.args.depth=2 dataset.limit_train=$fast
 job sdt $data $native model.args.depth=2 dataset.limit_train=$fast
