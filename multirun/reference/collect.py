@@ -55,7 +55,7 @@ def row_of(path: Path, folder: Path) -> dict[str, Any]:
     over_time = next(iter(spiking.get("per_timestep", {}).values()), [])
     row |= {f"at_{t}": over_time[t - 1] if t <= len(over_time) else None for t in STEPS}
     data = re.sub(r"data_dir=\S*/(\w+)", r"data_dir=DATA/\1", summary["command"])
-    row["command"] = re.sub(rf"(checkpoint|teacher)=\S*?{folder.name}/", rf"\1=outputs/{folder.name}/", data)
+    row["command"] = data.replace(f"{folder.parent}/", "outputs/")
     return row
 
 
