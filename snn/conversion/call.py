@@ -16,6 +16,11 @@ def labels_removed(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in batch.items() if k != "labels"}
 
 
+def first_sample(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of the first sample of a batch alone; values without rows as they are."""
+    return {k: v[:1] if v.dim() else v for k, v in inputs.items()}
+
+
 def call_model(model: nn.Module, inputs: Mapping[str, Any]) -> Tensor:
     """Logits of ``model``; see :func:`call`.
 

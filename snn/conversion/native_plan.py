@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from snn.conversion.call import first_sample
 from snn.conversion.folding import fold
 from snn.conversion.native_watch import Site, is_native, watch_native
 from snn.conversion.plan_table import Cell, aligned
 from snn.conversion.products import Product
 from snn.conversion.step_watch import watch_steps
 from snn.conversion.trace import Trace
+from snn.errors import ConversionError
 from snn.neurons.simulated import SimulatedNetwork
 
 _COLUMNS = ["layer", "operation", "input", "number", "MACs", "parameters"]
@@ -74,22 +76,19 @@ def native_plan(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativePlan:
         inputs: Model inputs on its device, of which the first row is taken.
 
     Raises:
-        ConversionError: A product whose factors cannot be seen, or steps that differ.
+        ConversionError: Neurons that cannot be followed, a product whose factors cannot be seen, or steps that differ.
     """
     if isinstance(model, SimulatedNetwork):
-        steps = watch_steps(model, {k: v[:1] if v.dim() else v for k, v in inputs.items()})
+        steps = watch_steps(model, first_sample(inputs))
         each = zip(steps.products, steps.starts)
         work = [Work(p, p.factors if start is not None else f"{p.factors}, once") for p, start in each]
         trace = Trace(tuple(steps.products), tuple(steps.dense), {}, steps.inputs)
         return NativePlan(model, work, trace, steps.neurons)
+    if not is_native(model):
+        raise ConversionError(f"plan: the neurons of a {type(model).__name__} cannot be followed")
     seen = watch_native(model, inputs)
     work = [Work(site.product, _what_feeds(site)) for site in seen.operators()]
     return NativePlan(model, work, seen.trace(), {name: max(at) for name, at in seen.membranes.items()})
-
-
-def can_be_planned(model: nn.Module) -> bool:
-    """Whether :func:`native_plan` can follow the network's neurons."""
-    return isinstance(model, SimulatedNetwork) or is_native(model)
 
 
 def _what_feeds(site: Site) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn.conversion.call import call_model
+from snn.conversion.call import call_model, first_sample
 from snn.conversion.fan_out import taps
 from snn.conversion.operands import Kind, Operands, Sources
 from snn.conversion.products import FUSED, PRODUCTS, Product, Watch
@@ -250,7 +250,7 @@ def watch_native(model: nn.Module, inputs: Mapping[str, Tensor]) -> NativeWatch:
     """
     T: Any = model.T
     watch = NativeWatch(T)
-    row = {k: v[:1] if v.dim() else v for k, v in inputs.items()}
+    row = first_sample(inputs)
     for tensor in [*model.parameters(), *model.buffers()]:
         watch.operands.mark(tensor, "weight")
     for tensor in row.values():

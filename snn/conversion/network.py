@@ -15,7 +15,7 @@ from snn.conversion.call import call_model
 from snn.conversion.spread import SpreadBiases, over_time, shares
 from snn.conversion.surgery import place
 from snn.errors import ConfigError, ConversionError
-from snn.functional.integer_products import IntegerProducts, has_integer_units
+from snn.functional.integer_products import IntegerProducts, integers_pay
 from snn.functional.padding import valid_positions
 from snn.functional.time_axis import unfold
 from snn.neurons.base import Neuron
@@ -134,7 +134,8 @@ class SpikingNetwork(nn.Module):
         run = Run(
             self.T, self.coding, rows=rows, collapsed=execution == "collapsed", observers=list(observers)
         )
-        if (self.integer if integer is None else integer) and self._can_be_integer(rows.device):
+        asked = self.integer if integer is None else integer
+        if asked and self.spread == 1 and integers_pay(rows.device):
             run.products = self._products
         recorder = None
         if record:
@@ -175,10 +176,6 @@ class SpikingNetwork(nn.Module):
         partly = SpreadBiases(folded, arrived) if min(arrived) < 1 else nullcontext()
         with valid_positions(inputs.get("attention_mask")), partly, run.products or nullcontext():
             return unfold(call_model(self.model, folded), run.steps)
-
-    def _can_be_integer(self, device: torch.device) -> bool:
-        known = device.type == "cpu" and has_integer_units()
-        return known and self.spread == 1 and not torch.is_grad_enabled()
 
     def recorder(self, selections: Mapping[str, Sequence[Selection]] | None = None) -> SpikeRecorder:
         """What counts spikes in one forward; see :class:`SpikeRecorder`."""

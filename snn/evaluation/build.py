@@ -13,7 +13,7 @@ from torch import nn
 from snn.conversion.call import labels_removed
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
-from snn.conversion.native_plan import can_be_planned, native_plan
+from snn.conversion.native_plan import native_plan
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.newcomputebench import read_transform_config
 from snn.conversion.placement import needs_example
@@ -301,10 +301,6 @@ def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes, or what it takes where it spikes already; nothing is trained."""
     if spikes_by_itself(model):
-        if not can_be_planned(model):
-            raise ConversionError(
-                f"plan: the neurons of model={session.config.model.name} are no modules, so they cannot be followed"
-            )
         inputs = labels_removed(next(iter(session.batches("validation", 1))))
         sys.stdout.write(f"{native_plan(model.eval(), inputs)}\n")
         return

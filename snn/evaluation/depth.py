@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from snn.conversion.call import call_model
+from snn.conversion.call import call_model, first_sample
 from snn.conversion.network import SpikingNetwork
 from snn.functional.padding import valid_positions
 from snn.neurons.base import Neuron
@@ -40,7 +40,7 @@ def layers_in_sequence(network: nn.Module, inputs: Mapping[str, Tensor]) -> int:
         >>> layers_in_sequence(convert(quantised, "para_inf", 4), batch)
         2
     """
-    one = {k: v[:1] if v.dim() else v for k, v in inputs.items()}
+    one = first_sample(inputs)
     depths = _Depths()
     neurons = [m for m in network.modules() if isinstance(m, Neuron | NativeNeuron)]
     handles = [neuron.register_forward_hook(depths.behind) for neuron in neurons]

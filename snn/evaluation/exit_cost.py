@@ -22,7 +22,7 @@ class ExitCost(SpikingMeter):
     def __init__(self, network: SpikingNetwork, exits: Callable[[Tensor], Tensor], execution: str):
         super().__init__(network, execution)
         self.exits = exits
-        self._spikes, self._samples = 0.0, 0
+        self._spikes = 0.0
 
     def stop(self, output: SpikingOutput) -> Tensor:
         return self.exits(output.logits).to(output.settled).minimum(output.settled)
@@ -30,9 +30,8 @@ class ExitCost(SpikingMeter):
     def count(self, output: SpikingOutput, stop: Tensor, inputs: Mapping[str, Tensor]) -> None:
         super().count(output, stop, inputs)
         self._spikes += sum(float(layer.until(stop).sum()) for layer in output.spikes.values())
-        self._samples += len(stop)
 
     @property
     def spikes_per_sample(self) -> float:
         """Spikes in the whole network for one sample, on average."""
-        return self._spikes / self._samples
+        return self._spikes / sum(map(len, self._stopped))

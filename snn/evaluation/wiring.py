@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from snn.conversion.call import first_sample
 from snn.conversion.fan_out import FanOut, FanOutWatch, watch_fan_out
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.products import Product
@@ -141,7 +142,7 @@ def wired(network: SpikingNetwork, inputs: Mapping[str, Tensor]) -> Wiring | Non
 
 
 def _watch(network: nn.Module, inputs: Mapping[str, Tensor], watch: Watcher) -> Wiring:
-    rows = {k: v[:1] if v.dim() else v for k, v in inputs.items()}
+    rows = first_sample(inputs)
     lengths = LENGTHS if "attention_mask" in inputs else ()
     texts = [_of_length(rows, length) for length in lengths] or [rows]
     watches = [watch(network, text) for text in texts]

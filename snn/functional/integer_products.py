@@ -35,6 +35,11 @@ def has_integer_units() -> bool:
     return bool(torch.cpu._is_amx_tile_supported()) and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
+def integers_pay(device: torch.device) -> bool:
+    """Whether what is computed there now may be multiplied as integers: on such a CPU, and without gradients."""
+    return device.type == "cpu" and not torch.is_grad_enabled() and has_integer_units()
+
+
 @dataclass(frozen=True)
 class Digits:
     """A matrix as three of 8-bit integers.

@@ -154,9 +154,9 @@ class Neuron(nn.Module):
         """The counts as small integers, where linear layers may take them so; ``dims``: axes of one step."""
         if run.products is None or counts.dtype != torch.float32 or not run.products.wants(self):
             return None
-        over_last = (dims != 4) if self.axis is None else self.axis % dims == dims - 1
+        over_last = self.threshold.numel() == 1 or self._axis_of(dims) % dims == dims - 1
         greatest = run.T if run.coding == "mean" else max(-self.qmin, self.qmax)
-        if greatest > LARGEST or not (over_last or self.threshold.numel() == 1):
+        if greatest > LARGEST or not over_last:
             return None
         return counts.to(torch.int8)
 
@@ -215,8 +215,11 @@ class Neuron(nn.Module):
         return output if self.gain is None else output * self._aligned(self.gain, output)
 
     def _aligned(self, value: Tensor, x: Tensor) -> Tensor:
-        axis = self.axis if self.axis is not None else (1 if x.dim() == 4 else -1)
-        return align(value, x, axis).to(x.dtype)
+        return align(value, x, self._axis_of(x.dim())).to(x.dtype)
+
+    def _axis_of(self, dims: int) -> int:
+        """Axis of the channels of an input with so many."""
+        return self.axis if self.axis is not None else (1 if dims == 4 else -1)
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts of the chunk from the aggregates ``[t, B, ...]``; the final count alone in a collapsed run."""

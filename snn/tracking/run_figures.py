@@ -120,7 +120,9 @@ def describe(summary: Mapping[str, Any], samples: int | None = None) -> str:
     spiking = nested(summary, "results", "spiking")
     samples = samples or spiking.get("samples")
     who = " on ".join(str(summary[key]) for key in ("model", "dataset") if summary.get(key))
-    neuron = str(summary.get("neuron") or "").replace("own", "own neurons")
+    neuron = str(summary.get("neuron") or "")
+    if neuron == "own":
+        neuron = "own neurons"
     if neuron and summary.get("order"):
         neuron += f" ({summary['order']})"
     steps = spiking.get("T") or summary.get("T")

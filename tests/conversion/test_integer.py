@@ -14,7 +14,9 @@ from snn.functional import integer_products
 from snn.functional.integer_products import Digits, has_integer_units
 from tests.conversion.transformers import quantised
 
-pytestmark = pytest.mark.skipif(not has_integer_units(), reason="needs a CPU with AMX")
+needs_units = pytest.mark.skipif(
+    not has_integer_units(), reason="needs a CPU with AMX; without it, nothing is integer"
+)
 T = 8
 CASES = {
     ("para_inf", "qcfs"): ("parallel", "collapsed"),
@@ -37,6 +39,7 @@ def counted() -> Iterator[list[int]]:
         yield rows
 
 
+@needs_units
 @pytest.mark.parametrize("name", ["bert", "vit"])
 @pytest.mark.parametrize(("neuron", "quantizer"), CASES)
 def test_same_read_out(name: str, neuron: str, quantizer: str) -> None:
@@ -53,11 +56,14 @@ def test_same_read_out(name: str, neuron: str, quantizer: str) -> None:
             assert torch.equal(spikes.total, expected.spikes[layer].total), layer
 
 
-@pytest.mark.parametrize("why", ["gradients", "float64", "not asked"])
-def test_only_where_it_is_as_exact(why: str) -> None:
+@pytest.mark.parametrize("why", ["gradients", "float64", "not asked", "no such units"])
+def test_only_where_it_is_as_exact(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     dtype = torch.float64 if why == "float64" else torch.float32
     model, inputs = quantised("bert", "spikezip", "qcfs", levels=T, dtype=dtype)
     network = snn.convert(model, "para_inf", T)
+    if why == "no such units":
+        monkeypatch.setattr(integer_products, "has_integer_units", lambda: False)
     with torch.set_grad_enabled(why == "gradients"), counted() as rows:
-        network(integer=why != "not asked", **inputs)
+        found = network(integer=why != "not asked", **inputs)
+        assert torch.equal(found.logits, network(**inputs).logits)
     assert not rows

@@ -15,8 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import snn
 from snn.errors import ConfigError
+from snn.functional import integer_products
+from snn.functional.integer_products import Digits, has_integer_units
 from snn.functional.rates import clamped_rate, rate_weight
 from snn.models import create_model
+from snn.models.spikingbert import simulation
 from snn.models.spikingbert.layers import NEURON_LAYERS, Noise
 from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.neurons import Law
@@ -120,6 +123,33 @@ def test_rates_are_those_of_real_tokens_and_padding_changes_nothing() -> None:
         "embedding",
         *(f"layers.{layer}.{name}" for layer in range(2) for name in NEURON_LAYERS),
     ]
+
+
+@pytest.mark.skipif(not has_integer_units(), reason="needs a CPU with AMX; without it, nothing is integer")
+@pytest.mark.parametrize("feedback", [False, True])
+def test_training_multiplies_long_simulations_as_integers(
+    feedback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulation, "_MANY_ROWS", 1)
+    monkeypatch.setattr(integer_products, "_FEWEST_ROWS", 1)
+    calls: list[int] = []
+    linear = Digits.linear
+
+    def noted(self: Digits, counts: Tensor, *arguments) -> Tensor:
+        calls.append(len(counts))
+        return linear(self, counts, *arguments)
+
+    monkeypatch.setattr(Digits, "linear", noted)
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = network(feedback=feedback, **none).float()
+    inputs = batch(model)
+    expected = run(model, inputs).hidden_states
+    assert not calls, "what is measured must not depend on the size of a batch"
+    found = model.train()(**inputs).hidden_states
+    # Six linear layers on spikes in each encoder layer, at each step; what feeds back stays in floating point.
+    assert len(calls) == 12 * 6 * len(model.layers)
+    for ours, theirs in zip(found, expected):
+        assert (ours.detach() - theirs).abs().mean() < 1e-3
 
 
 def test_feedback_comes_one_step_late() -> None:

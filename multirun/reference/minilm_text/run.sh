@@ -21,24 +21,24 @@ case $dataset in
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 
-wanted() { [[ $part == all || $part == "$1" ]]; }
+source "$(dirname "$0")/../jobs.sh"
 
-job() {  # folder, then overrides
-    local folder=$out/$1
+train() {  # folder, then overrides
+    local folder=$1
     shift
-    [ -f "$folder/summary.json" ] || $python train.py dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" \
-        "training.batch_size=$batch" training.eval_batch_size=16 "hydra.run.dir=$folder" "$@"
+    job "$folder" train.py dataset="$dataset" "dataset.data_dir=${DATA:?}" "seed=$seed" "training.batch_size=$batch" \
+        training.eval_batch_size=16 "$@"
 }
 
 spiking() {  # folder, epochs of quantised training, then overrides
     local folder=$1 epochs=$2
     shift 2
-    job "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
+    train "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
         "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" "$@"
 }
 
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
-if wanted float; then job float training.float.epochs=$float "training.stages=[float,evaluate]"; fi
+if wanted float; then train float training.float.epochs=$float "training.stages=[float,evaluate]"; fi
 if wanted lsq; then
     for granularity in channel tensor; do
         [ $granularity = channel ] && jobs=$lsq || jobs=$lsq_tensor
@@ -71,21 +71,18 @@ if wanted para_inf; then
 fi
 if wanted training_free; then  # nothing is trained: shift and height of every channel from the same training batches
     for at in $training_free; do
-        job "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
+        train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
     done
 fi
 if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation; a part of both splits
     for at in $lsq; do
-        folder=$out/exit_channel_${at%:*}
-        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 \
-            training.eval_batch_size=16 dataset.limit_validation=300 dataset.limit_test=400 \
-            "hydra.run.dir=$folder"
+        job "exit_channel_${at%:*}" evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 \
+            training.eval_batch_size=16 dataset.limit_validation=300 dataset.limit_test=400
     done
 fi
 if wanted if; then  # the same quantised networks, with neurons that fire as soon as they can
     for at in $para_inf; do
-        steps=${at%:*} folder=$out/if_channel_${at%:*}
-        [ -f "$folder/summary.json" ] || $python evaluate.py "checkpoint=$out/para_inf_channel_$steps" neuron=integrate_fire \
-            T="$steps" "hydra.run.dir=$folder"
+        steps=${at%:*}
+        job "if_channel_$steps" evaluate.py "checkpoint=$out/para_inf_channel_$steps" neuron=integrate_fire T="$steps"
     done
 fi

@@ -12,13 +12,7 @@ case $dataset in
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 
-wanted() { [[ $part == all || $part == "$1" ]]; }
-
-job() {  # folder, script, then overrides
-    local folder=$out/$1 script=$2
-    shift 2
-    [ -f "$folder/summary.json" ] || $python "$script" "hydra.run.dir=$folder" "$@"
-}
+source "$(dirname "$0")/../jobs.sh"
 
 train() {  # folder, then overrides
     local folder=$1

@@ -4,20 +4,20 @@
 #   DATA=folder_of_the_folders bash multirun/reference/spiking_transformers/run.sh mnist|cifar10_jpeg|synthetic_events [model]
 # A job that has left its summary.json is not run again.
 set -euo pipefail
-dataset=$1 only=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
+dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/spiking_transformers}/$1/seed_$seed
 
-job() {  # model, then overrides
-    local folder=$out/$1
-    if [[ $only != all && $only != "$1" ]] || [ -f "$folder/summary.json" ]; then return; fi
-    $python train.py "model=$1" "dataset=$dataset" "seed=$seed" training.log_every=50 "hydra.run.dir=$folder" "${@:2}"
+source "$(dirname "$0")/../jobs.sh"
+
+train() {  # model, then overrides
+    if wanted "$1"; then job "$1" train.py "model=$1" "dataset=$dataset" "seed=$seed" training.log_every=50 "${@:2}"; fi
 }
 
 if [ "$dataset" = synthetic_events ]; then
     small="T=8 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=15 model.args.depth=1 model.args.pooled_stages=[1,2,3]
         model.args.embed_dim=64 model.args.num_heads=4"
-    job tim $small model.args.image_size=32
-    job spikformer_dvs $small
+    train tim $small model.args.image_size=32
+    train spikformer_dvs $small
     exit
 fi
 
@@ -28,10 +28,10 @@ case $dataset in
 esac
 data="dataset.data_dir=${DATA:?}/$folder dataset.limit_validation=1000 dataset.limit_test=4000"
 native="T=4 training.batch_size=32 optimizer.lr=1e-3 training.native.epochs=1 model.args.embed_dim=64 model.args.num_heads=4"
-job spikformer $data $native model.args.depth=2 dataset.limit_train=$fast
-job sdt $data $native model.args.depth=2 dataset.limit_train=$fast
-job qkformer $data $native "model.args.depths=[1,1,1]" dataset.limit_train=$slow
+train spikformer $data $native model.args.depth=2 dataset.limit_train=$fast
+train sdt $data $native model.args.depth=2 dataset.limit_train=$fast
+train qkformer $data $native "model.args.depths=[1,1,1]" dataset.limit_train=$slow
 converted="T=4 neuron=para_inf training.batch_size=128"
-job vit_micro $data $converted optimizer.lr=1e-3 optimizer.weight_decay=0.05 dataset.limit_train=$vit training.float.epochs=1 \
+train vit_micro $data $converted optimizer.lr=1e-3 optimizer.weight_decay=0.05 dataset.limit_train=$vit training.float.epochs=1 \
     "training.quantized={epochs: 1, lr: 3e-4, distill: 0.5}"
-job resnet20 $data $converted dataset.limit_train=$resnet training.float.epochs=$epochs training.quantized.epochs=1
+train resnet20 $data $converted dataset.limit_train=$resnet training.float.epochs=$epochs training.quantized.epochs=1

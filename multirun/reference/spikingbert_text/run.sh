@@ -17,13 +17,7 @@ student="T=8 seed=$seed optimizer=adamw training.clip_norm=1.0 model.args.hidden
     model.args.num_hidden_layers=2 model.args.intermediate_size=1536"
 task="dataset.data_dir=${DATA:?}/$dataset dataset.limit_train=$limit"
 
-wanted() { [[ $part == all || $part == "$1" ]]; }
-
-job() {  # folder, script, then overrides
-    local folder=$out/$1 script=$2
-    shift 2
-    [ -f "$folder/summary.json" ] || $python "$script" "hydra.run.dir=$folder" "$@"
-}
+source "$(dirname "$0")/../jobs.sh"
 
 if wanted general; then  # plain text, the outputs and attention scores of MiniLM before it learns a task
     job general_$seed train.py experiment=spikingbert_general_wikitext $student optimizer.lr=5e-4 distillation.teacher=minilm distillation.start=true \

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snn.conversion.call import call_model, labels_removed
+from snn.conversion.call import call_model, first_sample, labels_removed
 from snn.conversion.quantize import quantizers
 from snn.conversion.training_free.reference import Reference
 from snn.errors import ConversionError
@@ -93,11 +93,7 @@ def calls_in_order(model: nn.Module, batch: Mapping[str, Tensor], names: Iterabl
 
         return watch
 
-    run(
-        model,
-        {k: v[:1] if v.dim() else v for k, v in labels_removed(batch).items()},
-        {n: note(n) for n in names},
-    )
+    run(model, first_sample(labels_removed(batch)), {n: note(n) for n in names})
     return order
 
 

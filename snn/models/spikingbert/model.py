@@ -138,7 +138,8 @@ class SpikingBert(SimulatedNetwork):
             )
         self.T, self.chunk, self.gradient, self.shared_dropout = T, chunk, gradient, shared_dropout
         self.hidden_dropout = hidden_dropout_prob
-        #: Whether the simulation multiplies spikes as integers where the machine is faster so; as exact as float32.
+        #: Whether training simulates with spikes multiplied as integers, where the machine is faster so; as exact as
+        #: float32, but whether it pays depends on the batch, and what is measured shall not.
         self.integer = True
         self.law = Law(threshold, leak, rate == "weighted", surrogate, alpha)
         self.solver = Solver(solver, solver_tolerance, solver_iterations)
@@ -222,7 +223,7 @@ class SpikingBert(SimulatedNetwork):
             self.stopping,
             over_time,
             self.around,
-            self.integer,
+            self.integer and self.training,
         )
 
     def encode(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snn.functional.integer_products import IntegerProducts, has_integer_units
+from snn.functional.integer_products import IntegerProducts, integers_pay
 from snn.functional.rates import rate_weight
 from snn.functional.time_axis import repeat_over_time, unfold
 from snn.models.spikingbert.layers import Fire, Noise
@@ -69,7 +69,7 @@ def simulate(
     stopping: Stopping = Stopping(),
     over_time: bool = False,
     around: Around | None = None,
-    integer: bool = True,
+    integer: bool = False,
 ) -> Simulation:
     """Run up to ``T`` steps.
 
@@ -120,8 +120,7 @@ _MANY_ROWS = 4096
 def integer_products(drive: Tensor, T: int) -> IntegerProducts | None:
     """What multiplies spikes as integers, where that is faster; weights may change from one simulation to the next."""
     many = T * drive.shape[0] * drive.shape[1] >= _MANY_ROWS
-    there = many and drive.device.type == "cpu" and not torch.is_grad_enabled() and has_integer_units()
-    return IntegerProducts() if there else None
+    return IntegerProducts() if many and integers_pay(drive.device) else None
 
 
 class _Run:
