@@ -13,6 +13,7 @@ depends on the step before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from snn.functional.fused import compiled, to_be_fused
 from snn.functional.surrogate import SURROGATES, Surrogate, derivative_, spike
 
 Reset = Literal["hard", "soft"]
@@ -115,7 +117,11 @@ def lif(
         tensor([0., 1., 1., 0.])
     """
     law = _Law(threshold, reset, detach_reset, decay_input, surrogate, alpha, detach_membrane, initial)
-    return _LIF.apply(current, _rate(tau), law)
+    # Every neuron is on its own, so all layouts are one: a row of neurons per step, in the order of memory.
+    outer = sorted(range(1, current.dim()), key=current.stride, reverse=True)
+    ordered = current.permute(0, *outer)
+    spikes = _LIF.apply(ordered.reshape(len(ordered), -1), _rate(tau), law, to_be_fused()).view(ordered.shape)
+    return spikes.permute(0, *(1 + outer.index(axis) for axis in range(1, current.dim())))
 
 
 def lif_step(
@@ -144,48 +150,96 @@ def lif_step(
 
 
 class _LIF(torch.autograd.Function):
-    """The recursion and its closed-form backward, in place wherever a step allows it."""
+    """The recursion and its closed-form backward."""
 
     @staticmethod
-    def forward(ctx: Any, current: Tensor, rate: Tensor | float, law: _Law) -> Tensor:
-        x = _single(current)
-        membranes = torch.empty_like(x)
-        spikes = torch.empty_like(membranes, dtype=current.dtype)
-        for t, h in enumerate(membranes):
-            v = law.start(h) if t == 0 else law.after(membranes[t - 1], spikes[t - 1])
-            if law.decay_input:
-                torch.sub(x[t], v, out=h).mul_(rate).add_(v)
-            else:
-                torch.mul(v, 1 - rate, out=h).add_(x[t])
-            torch.ge(h, law.threshold, out=spikes[t])
-        ctx.save_for_backward(membranes, *([rate] if isinstance(rate, Tensor) else []))
-        ctx.rate, ctx.law = rate, law
+    def forward(ctx: Any, current: Tensor, rate: Tensor | float, law: _Law, fuse: bool) -> Tensor:
+        run = compiled(_run_anew) if fuse else _run_in_place
+        rate = rate.detach() if isinstance(rate, Tensor) else rate
+        membranes, spikes = run(current.detach(), rate, law)
+        ctx.save_for_backward(membranes)
+        ctx.rate, ctx.law, ctx.fuse = rate, law, fuse
         return spikes
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        law: _Law = ctx.law
-        membranes, *given = ctx.saved_tensors
-        rate = given[0] if given else ctx.rate
-        grad_current = torch.empty_like(membranes, dtype=grad.dtype)
-        grad_rate = torch.zeros_like(rate) if ctx.needs_input_grad[1] else None
-        later = None
-        for t in reversed(range(len(membranes))):
-            h = membranes[t]
-            slope = derivative_(h - law.threshold, law.surrogate, law.alpha)
-            outlived = None if later is None else _outlived(law, h, slope)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        (membranes,) = ctx.saved_tensors
+        back = compiled(_back_anew) if ctx.fuse else _back_in_place
+        grad_current, grad_rate = back(membranes, grad, ctx.rate, ctx.law, ctx.needs_input_grad[1])
+        return grad_current, grad_rate, None, None
+
+
+# The recursions write every step where they are told to: into parts of one tensor where operations run one by one,
+# which costs no copy; into tensors of their own where a compiler looks for what it can do in one pass.
+
+
+def _run_in_place(current: Tensor, rate: Tensor | float, law: _Law) -> tuple[Tensor, Tensor]:
+    membranes = torch.empty_like(_single(current))
+    spikes = torch.empty_like(current)
+    _run(current, rate, law, membranes.unbind(0), spikes.unbind(0))
+    return membranes, spikes
+
+
+def _run_anew(current: Tensor, rate: Tensor | float, law: _Law) -> tuple[Tensor, Tensor]:
+    spikes = [torch.empty_like(x) for x in current]
+    membranes = [torch.empty_like(_single(x)) for x in current]
+    _run(current, rate, law, membranes, spikes)
+    return torch.stack(membranes), torch.stack(spikes)
+
+
+def _run(
+    current: Tensor, rate: Tensor | float, law: _Law, membranes: Sequence[Tensor], spikes: Sequence[Tensor]
+) -> None:
+    """``h`` and ``s`` of all steps."""
+    x = _single(current)
+    for t, (h, fired) in enumerate(zip(membranes, spikes)):
+        v = law.start(h) if t == 0 else law.after(membranes[t - 1], spikes[t - 1])
+        if law.decay_input:
+            torch.sub(x[t], v, out=h).mul_(rate).add_(v)
+        else:
+            torch.mul(v, 1 - rate, out=h).add_(x[t])
+        torch.ge(h, law.threshold, out=fired)
+
+
+def _back_in_place(
+    membranes: Tensor, grad: Tensor, rate: Tensor | float, law: _Law, for_rate: bool
+) -> tuple[Tensor, Tensor | None]:
+    grad_current = torch.empty_like(membranes, dtype=grad.dtype)
+    return grad_current, _back(membranes, grad, rate, law, for_rate, grad_current.unbind(0))
+
+
+def _back_anew(
+    membranes: Tensor, grad: Tensor, rate: Tensor | float, law: _Law, for_rate: bool
+) -> tuple[Tensor, Tensor | None]:
+    grads = [torch.empty_like(g) for g in grad]
+    grad_rate = _back(membranes, grad, rate, law, for_rate, grads)
+    return torch.stack(grads), grad_rate
+
+
+def _back(
+    membranes: Tensor, grad: Tensor, rate: Tensor | float, law: _Law, for_rate: bool, grads: Sequence[Tensor]
+) -> Tensor | None:
+    """``dL/dx`` of all steps; returns ``dL/drate`` if it is asked for."""
+    grad_rate: Tensor | None = None
+    later: Tensor | None = None
+    for t in reversed(range(len(grads))):
+        h = membranes[t]
+        slope = derivative_(h - law.threshold, law.surrogate, law.alpha)
+        if later is None:
             e = slope.mul_(grad[t])
-            if later is not None:
-                e.addcmul_(later.mul_(1 - rate), outlived)
-            if grad_rate is not None:
-                grad_rate += (_by_rate(law, membranes, t, rate) * e).sum()
-            if law.decay_input:
-                torch.mul(e, rate, out=grad_current[t])
-            else:
-                grad_current[t] = e
-            later = None if law.detach_membrane else e
-        return grad_current, grad_rate, None
+        else:
+            outlived = _outlived(law, h, slope)
+            e = slope.mul_(grad[t]).addcmul_(later.mul_(1 - rate), outlived)
+        if for_rate and isinstance(rate, Tensor):
+            by_rate = (_by_rate(law, membranes, t, rate) * e).sum()
+            grad_rate = by_rate if grad_rate is None else grad_rate + by_rate
+        if law.decay_input:
+            torch.mul(e, rate, out=grads[t])
+        else:
+            grads[t].copy_(e)
+        later = None if law.detach_membrane else e
+    return grad_rate
 
 
 def _outlived(law: _Law, h: Tensor, slope: Tensor) -> Tensor:

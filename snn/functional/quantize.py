@@ -7,15 +7,13 @@ Rounding is to nearest, ties upwards, which is what a neuron does whose membrane
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from snn.functional.fused import compiled, to_be_fused
 
 
 def codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -59,28 +57,6 @@ class _UniformQuantize(torch.autograd.Function):
         return grad_x, grad_step, None, None
 
 
-_fuse: ContextVar[bool] = ContextVar("fuse", default=False)
-
-
-@contextmanager
-def fused() -> Iterator[None]:
-    """Within it, quantisers that train are compiled: one pass over memory forward and one backward, not a dozen.
-
-    Outputs and gradients of the input are the same to the last bit; gradients of thresholds are summed in another
-    order. Each kind of use is compiled when it is first met, which takes up to a minute.
-    """
-    token = _fuse.set(True)
-    try:
-        yield
-    finally:
-        _fuse.reset(token)
-
-
-@functools.cache
-def _compiled() -> Callable[..., Tensor]:
-    return torch.compile(_UniformQuantize.apply, dynamic=True)
-
-
 def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     """Quantise to ``qmin*step .. qmax*step``, straight-through.
 
@@ -94,7 +70,7 @@ def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     Shape:
         Any shape; the output has the shape of ``x``.
     """
-    quantize = _compiled() if _fuse.get() and torch.is_grad_enabled() else _UniformQuantize.apply
+    quantize = compiled(_UniformQuantize.apply) if to_be_fused() else _UniformQuantize.apply
     return quantize(x, step, qmin, qmax)
 
 

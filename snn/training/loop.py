@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from snn.config import Config, StageConfig
 from snn.data.data import Data
 from snn.errors import TrainingError
+from snn.functional.fused import fused
 from snn.functional.padding import valid_positions
-from snn.functional.quantize import fused
 from snn.instantiate import instantiate
 from snn.progress import progress
 from snn.tracking.tracker import Tracker

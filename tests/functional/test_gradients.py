@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snn.checks import finds_compiler
 from snn.functional import lsq, qcfs, uniform_quantize
-from snn.functional.quantize import fused
+from snn.functional.fused import fused
 
 
 def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:

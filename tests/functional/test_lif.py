@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from snn.checks import finds_compiler
 from snn.functional import lif, lif_step
+from snn.functional.fused import fused
 from snn.functional.surrogate import SURROGATES, derivative, spike
 
 from .reference import FOLDER
@@ -71,6 +74,26 @@ def test_spikes_and_gradients_are_those_of_the_unrolled_recursion(options: dict[
     assert torch.equal(got, want.round())
     assert 0 < got.sum() < got.numel()
     torch.testing.assert_close(got_grad, want_grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(not finds_compiler(), reason="training.compile is refused here: there is no C++ compiler")
+@pytest.mark.parametrize("options", [{}, {"reset": "soft", "detach_reset": False, "threshold": 0.5}], ids=str)
+def test_fused_the_function_is_the_same(options: dict[str, Any]) -> None:
+    pixels = 2.5 * torch.randn(4, 3, 8, 5, 5)
+    by_channel = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last).view_as(pixels)
+    for x in (pixels, by_channel, pixels[:, :2, 0, 0]):
+        g, tau = torch.randn_like(x), torch.tensor(2.5)
+        found = []
+        for context in (nullcontext(), fused()):
+            a, b = x.clone().requires_grad_(), tau.clone().requires_grad_()
+            with context:
+                y = lif(a, b, **options)
+            y.backward(g)
+            found.append((y.detach(), a.grad, b.grad))
+        (y, grad_x, grad_tau), compiled = found
+        assert torch.equal(y, compiled[0]) and y.stride() == x.clone().stride()
+        torch.testing.assert_close(grad_x, compiled[1])
+        torch.testing.assert_close(grad_tau, compiled[2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("decay_input", [True, False])
