@@ -14,12 +14,14 @@ from memory import in_fresh_process, peak_growth
 from torch import Tensor, nn
 
 import snn
+from snn.checks import finds_compiler
 from snn.functional import lif
+from snn.functional.fused import fused
 from snn.neurons.native import NativeNeuron
 from snn.tracking.table import text_table
 
 NEURON, STEP, MEMORY = 1 / 2, 1 / 1.2, 1.0
-THEIRS, OURS = "SpikingJelly", "here"
+THEIRS, OURS, FUSED = "SpikingJelly", "here", "here, compiled"
 
 
 class Theirs(nn.Module):
@@ -77,9 +79,22 @@ def compare_neurons(args: argparse.Namespace) -> bool:
         THEIRS: partial(neuron_pass, node, current, cotangent),
         OURS: partial(neuron_pass, lif, current, cotangent),
     }
+    if finds_compiler():
+        things[FUSED] = within_fused(things[OURS])
     timings = compare(things, THEIRS, args.rounds)
     title = f"LIF forward + backward, {list(shape)}: equal spikes, gradients equal to {error:.1g}"
     return print_timings(title, timings, {} if args.quick else {OURS: NEURON})
+
+
+def within_fused(run: Callable[[], Any]) -> Callable[[], Any]:
+    """As with ``training.compile=true``; compiled now."""
+
+    def compiled() -> Any:
+        with fused():
+            return run()
+
+    compiled()
+    return compiled
 
 
 def neuron_pass(
@@ -117,7 +132,9 @@ def compare_steps(args: argparse.Namespace) -> bool:
     made = {name: network(args, name) for name in (THEIRS, OURS)}
     losses = [training_step(*made[name]) for name in made]
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
-    things = {name: partial(training_step, *made[name]) for name in made}
+    things: dict[str, Callable[[], Any]] = {name: partial(training_step, *made[name]) for name in made}
+    if finds_compiler():
+        things[FUSED] = within_fused(things[OURS])
     timings = compare(things, THEIRS, args.rounds)
     title = f"Spikformer-4-384, T = 4, {args.batch} pictures: forward + backward"
     return print_timings(title, timings, {} if args.quick else {OURS: STEP})

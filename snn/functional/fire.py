@@ -6,6 +6,7 @@ prove that both emit the same spikes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -48,7 +49,9 @@ def place_spikes(count: Tensor, times: range, steps: int, order: SpikeOrder = "e
     return emitted
 
 
-def follow(targets: Tensor, previous: Tensor, least: int = -1) -> Tensor:
+def follow(
+    targets: Tensor, previous: Tensor, least: int = -1, seen: Callable[[Tensor], None] | None = None
+) -> Tensor:
     """Counts that go towards a moving target, one spike per step: ``N_t = N_{t-1} + clip(k_t - N_{t-1}, least, 1)``.
 
     With membrane ``u = v - N_{t-1}`` and target ``k = floor(v)`` this is integrate and fire: ``u >= 1`` just
@@ -59,6 +62,7 @@ def follow(targets: Tensor, previous: Tensor, least: int = -1) -> Tensor:
         targets: The count to go to at each step, integers as floating-point numbers; overwritten.
         previous: Counts before the first of the steps.
         least: -1 if negative spikes are possible, else 0.
+        seen: Told of the spikes of every step, which are overwritten afterwards.
 
     Shape:
         ``[t, ...]`` and ``[...]`` to ``[t, ...]``.
@@ -69,7 +73,10 @@ def follow(targets: Tensor, previous: Tensor, least: int = -1) -> Tensor:
     """
     for row in targets:
         # Three passes over one step, in place.
-        previous = row.sub_(previous).clamp_(least, 1).add_(previous)
+        spikes = row.sub_(previous).clamp_(least, 1)
+        if seen is not None:
+            seen(spikes)
+        previous = spikes.add_(previous)
     return targets
 
 

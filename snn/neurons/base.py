@@ -90,16 +90,11 @@ class Neuron(nn.Module):
     def signed(self) -> bool:
         return self.qmin < 0
 
-    @property
-    def takes_back(self) -> bool:
-        """Whether a count may fall from one step to the next."""
-        return True
-
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts at each step of the chunk.
 
         Args:
-            charge: ``C_t / threshold`` at each step.
+            charge: ``C_t / threshold`` at each step; may be overwritten.
             previous: Counts at the end of the chunk before; zeros at the start.
             run: The run in force.
 
@@ -166,12 +161,14 @@ class Neuron(nn.Module):
         previous = run.state.get(key)
         if previous is None:
             previous = over_time.new_zeros(()).expand_as(over_time[0])
+        mask = current_mask(previous, self.over_keys) if run.observers else None
+        run.watch(self, call, mask, over_time.shape[1])
         counts = self.count_chunk(over_time, unit, previous, run)
+        run.watched(counts, previous)
         if run.times.stop <= run.T:
             run.state[key] = counts[-1].clone()
         if run.observers:
-            mask = current_mask(previous, self.over_keys)
-            parts = list(run.parts(over_time))
+            parts = list(run.parts(over_time, self.causal))
             for samples, rows in parts:
                 there = None if mask is None else mask[rows]
                 seen = over_time[:, rows], unit, counts[:, rows], previous[rows], there

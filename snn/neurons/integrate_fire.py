@@ -43,10 +43,6 @@ class IntegrateFire(Neuron):
             raise ConfigError(f"neuron.initial must be in [0, 1); got {initial}")
         self.initial = float(initial)
 
-    @property
-    def takes_back(self) -> bool:
-        return self.signed
-
     def options(self) -> dict[str, Any]:
         return {"initial": self.initial}
 
@@ -54,4 +50,5 @@ class IntegrateFire(Neuron):
         return surrogate_counts(charge, previous, -1 if self.signed else 0, self.initial)
 
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
-        return follow((charge + self.initial).floor_(), previous, least=-1 if self.signed else 0)
+        targets = charge.add_(self.initial).floor_()
+        return follow(targets, previous, least=-1 if self.signed else 0, seen=run.seen)

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from snn.functional.fire import SpikeOrder, place_spikes
 from snn.neurons.base import Neuron
-from snn.neurons.run import Event, Run
+from snn.neurons.run import Event, Run, Seen, Watcher
+
+#: Function modes replace calls of the network; counting is no part of it, and faster without.
+_plain_functions = torch._C.DisableTorchFunction
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class LayerSpikes:
         return self.total * (times[:, None] <= steps)
 
 
-class SpikeRecorder:
+class SpikeRecorder(Watcher):
     """Observer of a run that counts every layer's spikes.
 
     Nothing is recorded for a causal neuron in a collapsed run: its final count does not tell how many spikes
@@ -92,16 +96,36 @@ class SpikeRecorder:
         #: Where time comes in several chunks: spikes of every neuron so far, and which of them are real, ``[B, ...]``.
         self._open: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._T = 0
+        self._tally: _Tally | None = None
+
+    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: int) -> Seen | None:
+        assert isinstance(neuron, Neuron)
+        if run.collapsed or not neuron.causal:
+            return None
+        self._tally = _Tally(mask, samples, self._selected(self._name(neuron, call)))
+        return self._tally
+
+    def _name(self, neuron: nn.Module, call: int) -> str:
+        return self._names[neuron] + (f"#{call}" if call else "")
+
+    def _selected(self, name: str) -> Sequence[Selection]:
+        return self._selections.get(name, ())
 
     def __call__(self, run: Run, event: Event) -> None:
+        with _plain_functions():
+            self._count(run, event)
+
+    def _count(self, run: Run, event: Event) -> None:
         neuron = event.neuron
         assert isinstance(neuron, Neuron)
         if run.collapsed and neuron.causal:
             return
-        name = self._names[neuron] + (f"#{event.call}" if event.call else "")
-        selections = self._selections.get(name, ())
+        name = self._name(neuron, event.call)
+        selections = self._selected(name)
         if neuron.causal:
-            part, times = _from_changes(event, selections), slice(run.times.start - 1, run.times.stop - 1)
+            assert self._tally is not None
+            part, times = self._tally.part(), slice(run.times.start - 1, run.times.stop - 1)
+            self._tally = None
         else:
             part, times = _from_final_count(run.T, event, selections), slice(0, run.T)
         if name not in self._layers:
@@ -197,42 +221,63 @@ class _Part:
     idle: tuple[Tensor, Tensor] | None = None
 
 
-def _from_changes(event: Event, selections: Sequence[Selection]) -> _Part:
-    """Spikes are what counts change by from step to step."""
-    counts, previous, mask = event.counts, event.previous, event.mask
-    keys = mask if mask is not None and mask.shape[-1] > 1 else None
-    if not event.neuron.takes_back and not selections:
-        # Counts that only grow: the sums of spikes follow from those of counts, and no spike need be formed.
-        if keys is not None:
-            counts, previous = counts * keys, previous * keys
-        rows = _row_sums(counts, event.size).diff(dim=0, prepend=_row_sums(previous[None], event.size))
-        total = net = _sample_sums(rows, mask)
-        return _Part(total, total - net, _none(total), _token_sums(rows, mask), counts[-1] - previous)
-    # Contiguous, whatever a channels-last network hands over; in place, because every pass over a layer counts.
-    spikes = torch.empty_like(counts, memory_format=torch.contiguous_format)
-    torch.sub(counts[0], previous, out=spikes[0])
-    torch.sub(counts[1:], counts[:-1], out=spikes[1:])
-    if keys is not None:
-        spikes *= keys
-    net = _sample_sums(_row_sums(spikes, event.size), mask)
-    rows = _row_sums(spikes.abs_(), event.size)
-    total = _sample_sums(rows, mask)
-    chosen = []
-    for one in selections:
-        values = _taken(spikes, event, one)
-        weights = one.weight_of(values)
-        chosen.append((values.sum(-1) if weights is None else values @ weights).double())
-    selected = torch.stack(chosen) if chosen else _none(total)
-    return _Part((total + net) / 2, (total - net) / 2, selected, _token_sums(rows, mask), spikes.sum(0))
+class _Tally:
+    """Counts the spikes of a layer step by step.
+
+    Args:
+        mask: Which of its neurons are real; ``None``: all.
+        samples: How many there are.
+        selections: What is counted apart.
+    """
+
+    def __init__(self, mask: Tensor | None, samples: int, selections: Sequence[Selection]):
+        self.mask, self.samples, self.selections = mask, samples, selections
+        self.keys = mask if mask is not None and mask.shape[-1] > 1 else None
+        self.net: list[Tensor] = []
+        self.norm: list[Tensor] = []
+        self.chosen: list[list[Tensor]] = [[] for _ in selections]
+        self.fired: Tensor | None = None
+
+    def __call__(self, spikes: Tensor) -> None:
+        with _plain_functions():
+            self._count(spikes)
+
+    def _count(self, spikes: Tensor) -> None:
+        if self.keys is not None:
+            spikes = spikes * self.keys
+        inner = _innermost(spikes)
+        if inner:
+            self.net.append(spikes.sum(inner))
+            # Of -1, 0, 1 the square is the size: one pass each, and no tensor of sizes.
+            self.norm.append(vector_norm(spikes, dim=inner))
+        else:
+            self.net.append(spikes.clone())
+            self.norm.append(spikes.abs())
+        for one, found in zip(self.selections, self.chosen):
+            values = _taken(spikes[None], self.mask, self.samples, one).abs()
+            weights = one.weight_of(values)
+            found.append(values.sum(-1) if weights is None else values @ weights)
+        self.fired = spikes.square() if self.fired is None else self.fired.addcmul_(spikes, spikes)
+
+    def part(self) -> _Part:
+        """What has been counted."""
+        assert self.fired is not None
+        # The root of an integer below 2^22, squared again, is off by less than a half.
+        net, rows = torch.stack(self.net), torch.stack(self.norm).square_().round_()
+        net, rows = (x.unflatten(1, (self.samples, -1)) for x in (net, rows))
+        net, total = (_sample_sums(x, self.mask) for x in (net, rows))
+        selected = torch.stack([torch.cat(x).double() for x in self.chosen]) if self.chosen else _none(total)
+        tokens = _token_sums(rows, self.mask)
+        return _Part((total + net) / 2, (total - net) / 2, selected, tokens, self.fired)
 
 
 def _from_final_count(T: int, event: Event, selections: Sequence[Selection]) -> _Part:
     """The final count decides every spike, so a histogram of the counts of each sample tells all."""
     count, mask = event.counts[-1:], event.mask
     spikes = _spikes_of_counts(T, event.neuron.order).to(count.device)
-    histogram = _histogram(_taken(count, event, Selection())[0], T)
+    histogram = _histogram(_taken(count, mask, event.size, Selection())[0], T)
     positive, negative = spikes.clamp_min(0) @ histogram.T, (-spikes).clamp_min(0) @ histogram.T
-    parts = [(_taken(count, event, one)[0], one) for one in selections]
+    parts = [(_taken(count, mask, event.size, one)[0], one) for one in selections]
     chosen = [spikes.abs() @ _histogram(x, T, one.weight_of(x)).T for x, one in parts]
     selected = torch.stack(chosen) if chosen else _none(positive)
     padding = histogram.sum(1) - _neurons(event)
@@ -271,30 +316,35 @@ def _idle(fired: Tensor, mask: Tensor | None, neurons: Tensor, T: int) -> tuple[
         T: Number of steps.
     """
     keys = mask if mask is not None and mask.shape[-1] > 1 else None
-    # Sums of numbers of spikes, because a CPU takes ten times as long to count truth values.
-    found = []
-    for number in (fired.clamp(max=1), (fired - (T - 1)).clamp_(min=0)):
-        number = number if keys is None else number * keys
+    # Straight into numbers, because a CPU takes ten times as long to count truth values.
+    found, room = [], torch.empty_like(fired)
+    for least in (1, T):
+        number = torch.ge(fired, least, out=room)
+        number = number if keys is None else number.mul_(keys)
         found.append(_sample_sums(_row_sums(number[None], len(neurons)), mask)[0])
     return neurons - found[0], found[1]
 
 
-def _taken(values: Tensor, event: Event, selection: Selection) -> Tensor:
+def _taken(values: Tensor, mask: Tensor | None, samples: int, selection: Selection) -> Tensor:
     """The neurons of a selection, padding zero: ``[t, rows, ...]`` to ``[t, B, n]``."""
-    mask = event.mask
     if selection.token is not None:
         axis = -2  # of tokens, which have one axis behind theirs
         values = values.select(axis, selection.token)
         mask = None if mask is None else mask.select(axis, selection.token)
-    return (values if mask is None else values * mask).unflatten(1, (event.size, -1)).flatten(2)
+    return (values if mask is None else values * mask).unflatten(1, (samples, -1)).flatten(2)
 
 
 def _row_sums(x: Tensor, samples: int) -> Tensor:
     """Sums over the innermost values, few enough for float32 to add them up exactly: ``[t, rows, ...]`` to
     ``[t, B, r, ...]``, tokens last: ``[t, B, 1, S]`` or ``[t, B, 1, heads, S]``."""
     if x.dim() > 2:
-        x = x.sum(tuple(range(min(4, x.dim() - 1), x.dim())))
+        x = x.sum([axis + 1 for axis in _innermost(x[0])])
     return x.unflatten(1, (samples, -1))
+
+
+def _innermost(x: Tensor) -> tuple[int, ...]:
+    """The axes of one step that float32 adds up exactly, in front of which are rows and tokens."""
+    return tuple(range(min(3, x.dim() - 1), x.dim())) if x.dim() > 1 else ()
 
 
 def _sample_sums(rows: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,6 +8,7 @@ between two networks; a module that is used twice in one forward has two traject
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,9 +60,48 @@ class Event:
 
 
 Observer = Callable[["Run", Event], None]
+#: Told of the spikes of one step after the other, ``[B, ...]``, which are overwritten afterwards.
+Seen = Callable[[Tensor], None]
 
-#: Values over all steps of a chunk that are looked at together: few enough for a cache, enough to be worth the calls.
-_CACHED = 2**21
+
+class Watcher(ABC):
+    """An observer that looks at the spikes of each step of a causal neuron as they are formed.
+
+    Afterwards they are changes of counts that have long left the cache; this is what makes counting cheap.
+    """
+
+    @abstractmethod
+    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: int) -> Seen | None:
+        """What looks at the spikes of a chunk; ``None``: nothing does.
+
+        Args:
+            run: The run in force.
+            neuron: The module.
+            call: Which of its calls in this forward.
+            mask: Which of the neurons are real, broadcastable to one step; ``None``: all are.
+            samples: How many are in force.
+        """
+
+    @abstractmethod
+    def __call__(self, run: Run, event: Event) -> None:
+        """The chunk is over."""
+
+
+@dataclass
+class _All:
+    """Several that look at the same spikes."""
+
+    seen: list[Seen]
+    steps: int = 0
+
+    def __call__(self, spikes: Tensor) -> None:
+        self.steps += 1
+        for one in self.seen:
+            one(spikes)
+
+
+#: Final counts that are looked at together: few enough for a cache, enough to be worth the calls.
+_CACHED = 2**20
 
 
 @dataclass
@@ -78,6 +118,7 @@ class Run:
         collapsed: Compute the final counts alone, from the final aggregate.
         observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, of a few samples at once.
         products: Told what neurons emit, to multiply it as integers; ``None``: nobody does.
+        seen: Told of the spikes of each step by the neuron that is being computed, where it forms them one by one.
     """
 
     T: int
@@ -89,6 +130,7 @@ class Run:
     products: IntegerProducts | None = None
     state: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     calls: Counter[int] = field(default_factory=Counter)
+    seen: _All | None = None
 
     @property
     def steps(self) -> int:
@@ -104,20 +146,41 @@ class Run:
         self.calls[id(neuron)] += 1
         return call
 
-    def parts(self, over_time: Tensor) -> Iterator[tuple[slice, slice]]:
+    def watch(self, neuron: nn.Module, call: int, mask: Tensor | None, rows: int) -> None:
+        """Let watchers see the spikes of the chunk that is about to be computed; see :meth:`Watcher.watch`."""
+        samples, _ = self._layout(rows)
+        watchers = [one for one in self.observers if isinstance(one, Watcher)]
+        looking = [one.watch(self, neuron, call, mask, samples) for one in watchers]
+        seen = [one for one in looking if one is not None]
+        self.seen = _All(seen) if seen else None
+
+    def watched(self, counts: Tensor, previous: Tensor) -> None:
+        """The chunk is computed: show the spikes of a neuron that did not form them one by one.
+
+        Args:
+            counts: ``N_t``, ``[t, B, ...]``.
+            previous: Counts at the end of the chunk before, ``[B, ...]``.
+        """
+        seen, self.seen = self.seen, None
+        if seen is not None and seen.steps == 0:
+            for now in counts:
+                seen(now - previous)
+                previous = now
+
+    def parts(self, over_time: Tensor, causal: bool) -> Iterator[tuple[slice, slice]]:
         """Cut a layer into parts that observers look at one after the other.
 
         Args:
             over_time: The layer's input, ``[t, rows, ...]``.
+            causal: Whether watchers have seen its spikes, so that there is nothing left to cut for.
 
         Yields:
             Samples, and the rows that they have.
         """
         samples, rows = self._layout(over_time.shape[1])
-        whole = over_time.device.type != "cpu" or not all(
-            getattr(one, "in_parts", False) for one in self.observers
-        )
-        size = samples if whole else max(1, _CACHED * samples // max(1, over_time.numel()))
+        alike = all(getattr(one, "in_parts", False) for one in self.observers)
+        whole = causal or over_time.device.type != "cpu" or not alike
+        size = samples if whole else max(1, _CACHED * samples // max(1, over_time[0].numel()))
         for start in range(0, samples, size):
             stop = min(start + size, samples)
             yield slice(start, stop), slice(start * rows, stop * rows)

@@ -38,4 +38,4 @@ class STBIF(Neuron):
 
     def count_chunk(self, over_time: Tensor, unit: Tensor, previous: Tensor, run: Run) -> Tensor:
         codes = self.final_count(over_time, unit, run)
-        return codes if run.collapsed else follow(codes, previous)
+        return codes if run.collapsed else follow(codes, previous, seen=run.seen)
