@@ -12,6 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+#: Modes that replace calls of a network look at every call; within a loop of small ones that takes longer than they do.
+plain_functions = torch._C.DisableTorchFunction
+
 SpikeOrder = Literal["early", "late", "even"]
 SPIKE_ORDERS: tuple[SpikeOrder, ...] = ("early", "late", "even")
 
@@ -39,13 +42,14 @@ def place_spikes(count: Tensor, times: range, steps: int, order: SpikeOrder = "e
         raise ValueError(f"order must be one of {', '.join(SPIKE_ORDERS)}; got {order!r}")
     emitted = count.new_empty(len(times), *count.shape)
     # Number bounds, step by step: several times as fast as one call with tensor bounds.
-    for t, row in zip(times, emitted):
-        if order == "early":
-            torch.clamp(count, -t, t, out=row)
-        elif order == "late":
-            torch.sub(count, count.clamp(t - steps, steps - t), out=row)
-        else:
-            torch.trunc(count * t / steps, out=row)
+    with plain_functions():
+        for t, row in zip(times, emitted):
+            if order == "early":
+                torch.clamp(count, -t, t, out=row)
+            elif order == "late":
+                torch.sub(count, count.clamp(t - steps, steps - t), out=row)
+            else:
+                torch.trunc(count * t / steps, out=row)
     return emitted
 
 
@@ -71,12 +75,13 @@ def follow(
         >>> follow(torch.tensor([2.0, 2.0, 2.0, -1.0]), torch.tensor(0.0))
         tensor([1., 2., 2., 1.])
     """
-    for row in targets:
-        # Three passes over one step, in place.
-        spikes = row.sub_(previous).clamp_(least, 1)
-        if seen is not None:
-            seen(spikes)
-        previous = spikes.add_(previous)
+    with plain_functions():
+        for row in targets:
+            # Three passes over one step, in place.
+            spikes = row.sub_(previous).clamp_(least, 1)
+            if seen is not None:
+                seen(spikes)
+            previous = spikes.add_(previous)
     return targets
 
 

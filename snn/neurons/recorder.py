@@ -10,12 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from snn.functional.fire import SpikeOrder, place_spikes
+from snn.functional.fire import SpikeOrder, place_spikes, plain_functions
 from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run, Seen, Watcher
-
-#: Function modes replace calls of the network; counting is no part of it, and faster without.
-_plain_functions = torch._C.DisableTorchFunction
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class SpikeRecorder(Watcher):
         return self._selections.get(name, ())
 
     def __call__(self, run: Run, event: Event) -> None:
-        with _plain_functions():
+        with plain_functions():
             self._count(run, event)
 
     def _count(self, run: Run, event: Event) -> None:
@@ -239,7 +236,7 @@ class _Tally:
         self.fired: Tensor | None = None
 
     def __call__(self, spikes: Tensor) -> None:
-        with _plain_functions():
+        with plain_functions():
             self._count(spikes)
 
     def _count(self, spikes: Tensor) -> None:
