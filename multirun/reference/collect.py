@@ -86,6 +86,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(folder: Path, target: Path) -> None:
     rows = [row_of(path, folder) for path in sorted(folder.rglob("summary.json"))]
+    if not rows:
+        sys.exit(f"no job below {folder} has left a summary.json")
     with (target / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
