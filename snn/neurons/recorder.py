@@ -242,7 +242,7 @@ class _Tally:
     def _count(self, spikes: Tensor) -> None:
         if self.keys is not None:
             spikes = spikes * self.keys
-        inner = _innermost(spikes)
+        inner = _innermost(spikes, self.mask)
         if inner:
             self.net.append(spikes.sum(inner))
             # Of -1, 0, 1 the square is the size: one pass each, and no tensor of sizes.
@@ -259,7 +259,7 @@ class _Tally:
     def part(self) -> _Part:
         """What has been counted."""
         assert self.fired is not None
-        # The root of an integer below 2^22, squared again, is off by less than a half.
+        # Roots of what float32 adds up exactly, squared again, are off by less than a half.
         net, rows = torch.stack(self.net), torch.stack(self.norm).square_().round_()
         net, rows = (x.unflatten(1, (self.samples, -1)) for x in (net, rows))
         net, total = (_sample_sums(x, self.mask) for x in (net, rows))
@@ -282,7 +282,7 @@ def _from_final_count(T: int, event: Event, selections: Sequence[Selection]) -> 
     tokens = None
     if mask is not None:
         size = count.abs() if event.neuron.signed else count
-        tokens = _token_sums(_row_sums(size if mask.shape[-1] == 1 else size * mask, event.size), mask)
+        tokens = _token_sums(_row_sums(size if mask.shape[-1] == 1 else size * mask, event.size, mask), mask)
     return _Part(positive, negative, selected, tokens, count[0], idle)
 
 
@@ -318,7 +318,7 @@ def _idle(fired: Tensor, mask: Tensor | None, neurons: Tensor, T: int) -> tuple[
     for least in (1, T):
         number = torch.ge(fired, least, out=room)
         number = number if keys is None else number.mul_(keys)
-        found.append(_sample_sums(_row_sums(number[None], len(neurons)), mask)[0])
+        found.append(_sample_sums(_row_sums(number[None], len(neurons), mask), mask)[0])
     return neurons - found[0], found[1]
 
 
@@ -331,17 +331,17 @@ def _taken(values: Tensor, mask: Tensor | None, samples: int, selection: Selecti
     return (values if mask is None else values * mask).unflatten(1, (samples, -1)).flatten(2)
 
 
-def _row_sums(x: Tensor, samples: int) -> Tensor:
-    """Sums over the innermost values, few enough for float32 to add them up exactly: ``[t, rows, ...]`` to
-    ``[t, B, r, ...]``, tokens last: ``[t, B, 1, S]`` or ``[t, B, 1, heads, S]``."""
-    if x.dim() > 2:
-        x = x.sum([axis + 1 for axis in _innermost(x[0])])
-    return x.unflatten(1, (samples, -1))
+def _row_sums(x: Tensor, samples: int, mask: Tensor | None) -> Tensor:
+    """Sums over the innermost values: ``[t, rows, ...]`` to ``[t, B, r, ...]``, and with a mask tokens last, ``[t, B,
+    1, S]`` or ``[t, B, 1, heads, S]``."""
+    inner = [axis + 1 for axis in _innermost(x[0], mask)]
+    return (x.sum(inner) if inner else x).unflatten(1, (samples, -1))
 
 
-def _innermost(x: Tensor) -> tuple[int, ...]:
-    """The axes of one step that float32 adds up exactly, in front of which are rows and tokens."""
-    return tuple(range(min(3, x.dim() - 1), x.dim())) if x.dim() > 1 else ()
+def _innermost(step: Tensor, mask: Tensor | None) -> tuple[int, ...]:
+    """Axes of one step with so few small integers that float32 adds them up exactly; in front are rows and tokens."""
+    first = 1 if mask is None and step[0].numel() <= 2**21 else min(3, step.dim() - 1)
+    return tuple(range(max(first, 1), step.dim()))
 
 
 def _sample_sums(rows: Tensor, mask: Tensor | None) -> Tensor:

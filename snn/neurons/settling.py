@@ -32,8 +32,9 @@ class Settling(Watcher):
         moved = iter(self._moved)
 
         def see(spikes: Tensor) -> None:
+            by_sample = spikes.unflatten(0, (samples, -1))
             # A norm: on a CPU many times as fast as ``any``.
-            next(moved).add_(vector_norm(spikes.flatten(1), dim=1).unflatten(0, (samples, -1)).sum(1))
+            next(moved).add_(vector_norm(by_sample, dim=tuple(range(1, by_sample.dim()))))
 
         return see
 

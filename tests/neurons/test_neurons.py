@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from snn.errors import ConfigError, ConversionError
-from snn.functional.fire import SPIKE_ORDERS
+from snn.functional.fire import SPIKE_ORDERS, follow
 from snn.functional.padding import valid_positions
 from snn.functional.time_axis import fold, unfold
 from snn.neurons.base import Neuron
+from snn.neurons.integrate_fire import IntegrateFire
 from snn.neurons.para_inf import ParaInf
 from snn.neurons.recorder import SpikeRecorder
 from snn.neurons.registry import NEURONS
@@ -165,6 +166,20 @@ def test_recorded_spikes_are_those_of_each_sample(name: str, order: str | None, 
     assert torch.equal(layer.negative, ((spikes < 0) * real).sum((2, 3)).double())
     assert torch.equal(layer.neurons, real.expand(2, 3, 3).sum((1, 2)).double())
     assert torch.equal(layer.total, layer.positive + layer.negative)
+
+
+def test_a_neuron_that_does_not_show_its_spikes_is_recorded_all_the_same() -> None:
+    class Silent(IntegrateFire):
+        def counts(self, charge: torch.Tensor, previous: torch.Tensor, run: Run) -> torch.Tensor:
+            return follow((charge + self.initial).floor_(), previous)
+
+    aggregate = aggregates(torch.randn(6, 2, 3, 3), "mean")
+    found = []
+    for kind in (IntegrateFire, Silent):
+        layer = record(kind(torch.ones(1), None, -4, 4), aggregate).layers()["here"]
+        found.append((layer.positive, layer.negative, layer.silent, layer.always))
+    assert found[0][1].sum() > 0
+    assert all(torch.equal(*both) for both in zip(*found))
 
 
 def test_collapsed_runs_record_what_the_counts_decide_and_nothing_else() -> None:
