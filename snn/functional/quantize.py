@@ -35,26 +35,38 @@ class _UniformQuantize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, step)
-        ctx.bounds = qmin, qmax
-        return codes(x, step, qmin, qmax).mul_(step)
+        ctx.bounds, ctx.fuse = (qmin, qmax), fuse
+        quantize = compiled(_quantize) if fuse else _quantize
+        return quantize(x.detach(), step.detach(), qmin, qmax)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, step = ctx.saved_tensors
-        ratio = x / step
-        rounded = (ratio + 0.5).floor_()
-        clipped = rounded.clamp(*ctx.bounds)
-        # 1 inside of the window, 0 outside, as numbers: masks of bools take several times as long on a CPU.
-        inside = rounded.eq_(clipped)
-        grad_x = grad * inside if ctx.needs_input_grad[0] else None
-        grad_step = None
-        if ctx.needs_input_grad[1]:
-            error = clipped.addcmul_(ratio, inside, value=-1)
-            grad_step = error.mul_(grad).sum_to_size(step.shape)
-        return grad_x, grad_step, None, None
+        gradients = compiled(_gradients) if ctx.fuse else _gradients
+        found = gradients(x.detach(), step.detach(), grad, *ctx.bounds, *ctx.needs_input_grad[:2])
+        return *found, None, None, None
+
+
+def _quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    return codes(x, step, qmin, qmax).mul_(step)
+
+
+def _gradients(
+    x: Tensor, step: Tensor, grad: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    ratio = x / step
+    rounded = (ratio + 0.5).floor_()
+    clipped = rounded.clamp(qmin, qmax)
+    # 1 inside of the window, 0 outside, as numbers: masks of bools take several times as long on a CPU.
+    inside = rounded.eq_(clipped)
+    grad_x = grad * inside if for_x else None
+    if not for_step:
+        return grad_x, None
+    error = clipped.addcmul_(ratio, inside, value=-1)
+    return grad_x, error.mul_(grad).sum_to_size(step.shape)
 
 
 def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -70,8 +82,7 @@ def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     Shape:
         Any shape; the output has the shape of ``x``.
     """
-    quantize = compiled(_UniformQuantize.apply) if to_be_fused() else _UniformQuantize.apply
-    return quantize(x, step, qmin, qmax)
+    return _UniformQuantize.apply(x, step, qmin, qmax, to_be_fused())
 
 
 def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:
