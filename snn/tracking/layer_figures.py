@@ -78,7 +78,7 @@ def spike_rate_per_layer(
 
 
 def spike_rate_heatmap(layers: Sequence[Mapping[str, Any]], *, subtitle: str = "") -> Figure:
-    """Draw each layer's spike rate at each time step.
+    """Draw each layer's spike rate at each time step, up to the last at which anything fires.
 
     Args:
         layers: ``name`` and ``rate_per_timestep``, in spikes per neuron per time step; layers without it are
@@ -92,7 +92,12 @@ def spike_rate_heatmap(layers: Sequence[Mapping[str, Any]], *, subtitle: str = "
     if not timed:
         raise ValueError("no layer has rate_per_timestep: there is nothing to draw over time")
     values = [layer["rate_per_timestep"] for layer in timed]
-    steps = len(values[0])
+    steps = shown = len(values[0])
+    last = max((t for row in values for t, rate in enumerate(row, 1) if rate), default=steps)
+    label = "time step"
+    if last < 0.7 * steps:
+        shown, label = last + 1, f"time step; nothing fires from {last + 1} to {steps}"
+        values = [row[:shown] for row in values]
     with style():
         figure, axes, _ = layer_axes([layer["name"] for layer in timed], right=1.0)
         image = axes.imshow(
@@ -102,13 +107,13 @@ def spike_rate_heatmap(layers: Sequence[Mapping[str, Any]], *, subtitle: str = "
             interpolation="nearest",
             vmin=0,
             vmax=max(max(row) for row in values) or 1.0,
-            extent=(0.5, steps + 0.5, len(timed) - 0.5, -0.5),
+            extent=(0.5, shown + 0.5, len(timed) - 0.5, -0.5),
         )
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        time_axis(axes, steps)
-        axes.set_xlim(0.5, steps + 0.5)
-        axes.set_xlabel("time step")
+        time_axis(axes, shown)
+        axes.set_xlim(0.5, shown + 0.5)
+        axes.set_xlabel(label)
         width, height = figure.get_size_inches()
         box = axes.get_position()
         bar = figure.add_axes(

@@ -287,14 +287,20 @@ def shorten(names: Sequence[str]) -> list[str]:
     Example:
         >>> shorten(["bert.layer.0.output.qcfs", "bert.layer.1.output.qcfs", "bert.pooler.qcfs"])
         ['0.output', '1.output', 'bert.pooler']
+        >>> shorten(["stem.0.conv", "stem.1.conv", "blocks.0.attention"])
+        ['stem.0.conv', 'stem.1.conv', 'blocks.0.attention']
     """
     parts = [name.split(".") for name in names]
     while len(parts) > 1 and all(len(p) > 2 for p in parts) and len({p[-1] for p in parts}) == 1:
         parts = [p[:-1] for p in parts]
-    tails = []
+    sizes = []
     for own in parts:
         size = 2
         while size < len(own) and sum(other[-size:] == own[-size:] for other in parts) > 1:
             size += 1
-        tails.append(".".join(own[-size:]))
-    return tails
+        sizes.append(min(size, len(own)))
+    # A number alone says nothing where there are several lists of modules.
+    numbered = [own[-size].isdigit() and size < len(own) for own, size in zip(parts, sizes)]
+    lists = {own[-size - 1] for own, size, yes in zip(parts, sizes, numbered) if yes}
+    sizes = [size + (yes and len(lists) > 1) for size, yes in zip(sizes, numbered)]
+    return [".".join(own[-size:]) for own, size in zip(parts, sizes)]

@@ -133,6 +133,13 @@ def test_heatmap_shows_the_rates(steps):
     assert figure.axes[1].get_ylabel() == "spikes per neuron"
 
 
+def test_heatmap_ends_where_nothing_fires_any_more():
+    rows = [{"name": "a", "rate_per_timestep": [0.5, 0.2, *[0.0] * 30]}]
+    axes = spike_rate_heatmap(rows).axes[0]
+    assert axes.images[0].get_array().tolist() == [[0.5, 0.2, 0.0]]
+    assert axes.get_xlabel() == "time step; nothing fires from 3 to 32"
+
+
 def test_heatmap_without_rates_over_time_is_refused():
     with pytest.raises(ValueError, match="rate_per_timestep"):
         spike_rate_heatmap([{"name": "a", "rate": 0.1}])
