@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import snn
 from snn.conversion.call import call_model
-from snn.functional.quantize import fused
+from snn.functional.fused import fused
 from snn.training.losses import classification_loss
 from snn.training.optimizer import build_optimizer
 

@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-#: Modes that replace calls of a network look at every call; within a loop of small ones that takes longer than they do.
-plain_functions = torch._C.DisableTorchFunction
+from snn.functional.plain import plain_functions
 
 SpikeOrder = Literal["early", "late", "even"]
 SPIKE_ORDERS: tuple[SpikeOrder, ...] = ("early", "late", "even")

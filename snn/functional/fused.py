@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+
+from snn.functional.plain import plain_functions
 
 _Result = TypeVar("_Result")
 
@@ -19,8 +21,8 @@ _fused: ContextVar[bool] = ContextVar("fused", default=False)
 def fused() -> Iterator[None]:
     """Within it, quantisers and LIF neurons that train are compiled: one pass over memory, not a dozen.
 
-    Codes and spikes are the same to the last bit; gradients are rounded or summed in another order. Each kind of
-    use is compiled when it is first met, which takes up to a minute.
+    On a CPU codes and spikes are the same to the last bit; gradients are rounded or summed in another order. Each
+    kind of use is compiled when it is first met, which takes up to a minute.
     """
     token = _fused.set(True)
     try:
@@ -36,5 +38,11 @@ def to_be_fused() -> bool:
 
 @functools.cache
 def compiled(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """The function as one pass, for any sizes; always the same for the same function."""
-    return torch.compile(function, dynamic=True)
+    """The function of tensors without gradients as one pass, for any sizes; the same for the same function."""
+    fast = torch.compile(function, dynamic=True)
+
+    def call(*arguments: Any) -> _Result:
+        with plain_functions():
+            return fast(*arguments)
+
+    return call

@@ -166,7 +166,9 @@ class _LIF(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         (membranes,) = ctx.saved_tensors
         back = compiled(_back_anew) if ctx.fuse else _back_in_place
-        grad_current, grad_rate = back(membranes, grad, ctx.rate, ctx.law, ctx.needs_input_grad[1])
+        grad_current, grad_rate = back(membranes, grad.detach(), ctx.rate, ctx.law, ctx.needs_input_grad[1])
+        if grad_rate is not None:
+            grad_rate = grad_rate.reshape(ctx.rate.shape)
         return grad_current, grad_rate, None, None
 
 

@@ -46,7 +46,7 @@ class _UniformQuantize(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, step = ctx.saved_tensors
         gradients = compiled(_gradients) if ctx.fuse else _gradients
-        found = gradients(x.detach(), step.detach(), grad, *ctx.bounds, *ctx.needs_input_grad[:2])
+        found = gradients(x.detach(), step.detach(), grad.detach(), *ctx.bounds, *ctx.needs_input_grad[:2])
         return *found, None, None, None
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from snn.functional.fire import SpikeOrder, place_spikes, plain_functions
+from snn.functional.fire import SpikeOrder, place_spikes
+from snn.functional.plain import plain_functions
 from snn.neurons.base import Neuron
 from snn.neurons.run import Event, Run, Seen, Watcher
 

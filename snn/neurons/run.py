@@ -26,7 +26,7 @@ _current: ContextVar[Run | None] = ContextVar("run", default=None)
 
 @dataclass(frozen=True)
 class Event:
-    """What a neuron did in one chunk of time, to all samples in force or, where observers take that, to some of them.
+    """What a neuron did in one chunk of time, to all samples in force or to some of them.
 
     The counts are the neuron's, which may go on to make its output in their place: what an observer wants to keep
     of them it copies.
@@ -116,7 +116,8 @@ class Run:
         rows: Samples in force, by their number in the batch: fewer and fewer of them where settled ones leave.
             ``None``: every row is a sample, and all are there.
         collapsed: Compute the final counts alone, from the final aggregate.
-        observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, of a few samples at once.
+        observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, and the neuron is not
+            causal, of a few samples at once.
         products: Told what neurons emit, to multiply it as integers; ``None``: nobody does.
         seen: Told of the spikes of each step by the neuron that is being computed, where it forms them one by one.
     """
@@ -148,11 +149,12 @@ class Run:
 
     def watch(self, neuron: nn.Module, call: int, mask: Tensor | None, rows: int) -> None:
         """Let watchers see the spikes of the chunk that is about to be computed; see :meth:`Watcher.watch`."""
-        samples, _ = self._layout(rows)
         watchers = [one for one in self.observers if isinstance(one, Watcher)]
-        looking = [one.watch(self, neuron, call, mask, samples) for one in watchers]
-        seen = [one for one in looking if one is not None]
-        self.seen = _All(seen) if seen else None
+        if watchers:
+            samples, _ = self._layout(rows)
+            looking = [one.watch(self, neuron, call, mask, samples) for one in watchers]
+            seen = [one for one in looking if one is not None]
+            self.seen = _All(seen) if seen else None
 
     def watched(self, counts: Tensor, previous: Tensor) -> None:
         """The chunk is computed: show the spikes of a neuron that did not form them one by one.

@@ -19,8 +19,6 @@ class Settling(Watcher):
         least: Step before which nothing counts as settled, because input is still arriving.
     """
 
-    in_parts = True
-
     def __init__(self, rows: Tensor, least: int):
         #: The last step at which one of the sample's counts changed, ``[B]``.
         self.steps = torch.full_like(rows, least)
@@ -50,7 +48,7 @@ class Settling(Watcher):
         assert run.rows is not None
         if self._moved is None:
             return torch.zeros_like(run.rows, dtype=torch.bool)
-        moved, self._moved = self._moved > 0, None
+        moved, self._moved = self._moved != 0, None
         times = torch.arange(run.times.start, run.times.stop, device=moved.device)
         last = (moved * times[:, None]).amax(0)
         self.steps[run.rows] = torch.maximum(self.steps[run.rows], last)

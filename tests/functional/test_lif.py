@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from snn.checks import finds_compiler
+from snn.conversion.attention import AttentionInCalls
 from snn.functional import lif, lif_step
 from snn.functional.fused import fused
 from snn.functional.surrogate import SURROGATES, derivative, spike
@@ -95,6 +96,27 @@ def test_fused_the_function_is_the_same(options: dict[str, Any]) -> None:
         assert y.stride() == x.clone().stride()
         torch.testing.assert_close(grad_x, compiled[1])
         torch.testing.assert_close(grad_tau, compiled[2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not finds_compiler(), reason="training.compile is refused here: there is no C++ compiler")
+def test_fused_each_kind_of_use_is_compiled_once_and_stays_the_same_within_function_modes() -> None:
+    def frames() -> int:
+        return torch._dynamo.utils.counters["frames"]["ok"]
+
+    torch._dynamo.reset()
+    compiled = []
+    for batch in (5, 3, 4):
+        x = (2.5 * torch.randn(4, batch, 6)).bfloat16().requires_grad_()
+        with fused(), AttentionInCalls():
+            y = lif(x, 2.0)
+        g = torch.randn(4, batch, 6, 2)[..., 0].bfloat16()
+        (grad,) = torch.autograd.grad(y, x, g)
+        (want,) = torch.autograd.grad(lif(x, 2.0), x, g)
+        assert torch.equal(y, lif(x, 2.0))
+        torch.testing.assert_close(grad, want)
+        compiled.append(frames())
+    assert compiled[0] > 0
+    assert compiled == compiled[:1] * 3
 
 
 @pytest.mark.parametrize("decay_input", [True, False])

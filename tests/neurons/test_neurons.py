@@ -17,6 +17,8 @@ from snn.neurons.para_inf import ParaInf
 from snn.neurons.recorder import SpikeRecorder
 from snn.neurons.registry import NEURONS
 from snn.neurons.run import Run, running
+from snn.neurons.settling import Settling
+from snn.neurons.st_bif import STBIF
 from snn.quantizers.base import Quantizer
 from snn.quantizers.registry import QUANTIZERS
 
@@ -168,18 +170,51 @@ def test_recorded_spikes_are_those_of_each_sample(name: str, order: str | None, 
     assert torch.equal(layer.total, layer.positive + layer.negative)
 
 
-def test_a_neuron_that_does_not_show_its_spikes_is_recorded_all_the_same() -> None:
-    class Silent(IntegrateFire):
-        def counts(self, charge: torch.Tensor, previous: torch.Tensor, run: Run) -> torch.Tensor:
-            return follow((charge + self.initial).floor_(), previous)
+class SilentIntegrateFire(IntegrateFire):
+    def counts(self, charge: torch.Tensor, previous: torch.Tensor, run: Run) -> torch.Tensor:
+        return follow((charge + self.initial).floor_(), previous)
 
-    aggregate = aggregates(torch.randn(6, 2, 3, 3), "mean")
+
+class SilentSTBIF(STBIF):
+    def count_chunk(
+        self, over_time: torch.Tensor, unit: torch.Tensor, previous: torch.Tensor, run: Run
+    ) -> torch.Tensor:
+        return follow(self.final_count(over_time, unit, run), previous)
+
+
+@pytest.mark.parametrize("kinds", [(IntegrateFire, SilentIntegrateFire), (STBIF, SilentSTBIF)])
+def test_neurons_that_do_not_show_their_spikes_are_watched_all_the_same(
+    kinds: tuple[type[Neuron], ...],
+) -> None:
+    coding = kinds[0].codings[0]
+    aggregate = aggregates(2 * torch.randn(6, 2, 3, 3), coding)
+    aggregate[:, 1] = aggregate[:1, 1]
     found = []
-    for kind in (IntegrateFire, Silent):
-        layer = record(kind(torch.ones(1), None, -4, 4), aggregate).layers()["here"]
-        found.append((layer.positive, layer.negative, layer.silent, layer.always))
+    for kind in kinds:
+        neuron = kind(torch.ones(1), None, -4, 4)
+        recorder, settling = SpikeRecorder({neuron: "here"}), Settling(torch.arange(2), 0)
+        run = Run(6, coding, rows=torch.arange(2), observers=[recorder, settling])
+        with running(run):
+            for times in (range(1, 5), range(5, 7)):
+                run.start_chunk(times)
+                neuron(fold(aggregate[times.start - 1 : times.stop - 1]))
+                settling.end_chunk(run)
+        layer = recorder.layers()["here"]
+        found.append((layer.positive, layer.negative, layer.silent, layer.always, settling.steps))
     assert found[0][1].sum() > 0
     assert all(torch.equal(*both) for both in zip(*found))
+
+
+def test_what_is_no_number_never_settles() -> None:
+    neuron, settling = STBIF(torch.ones(1), None, -4, 4), Settling(torch.arange(2), 0)
+    aggregate = torch.ones(3, 2, 4)
+    aggregate[:, 1, 0] = torch.nan
+    run = Run(3, "sum", rows=torch.arange(2), observers=[settling])
+    with running(run):
+        run.start_chunk(range(1, 4))
+        neuron(fold(aggregate))
+        settling.end_chunk(run)
+    assert settling.steps.tolist() == [1, 3]
 
 
 def test_collapsed_runs_record_what_the_counts_decide_and_nothing_else() -> None:
