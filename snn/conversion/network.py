@@ -20,9 +20,10 @@ from snn.functional.padding import valid_positions
 from snn.functional.time_axis import unfold
 from snn.neurons.base import Neuron
 from snn.neurons.execution import check_execution, check_spread
-from snn.neurons.recorder import LayerSpikes, Selection, SpikeRecorder
+from snn.neurons.recorder import LayerSpikes, SpikeRecorder
 from snn.neurons.run import Observer, Run, running
 from snn.neurons.settling import Settling
+from snn.neurons.tally import Selection
 
 
 @dataclass

@@ -21,7 +21,7 @@ from snn.conversion.fan_out import FanOut, FanOutWatch, watch_fan_out
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.products import Product
 from snn.errors import ConversionError
-from snn.neurons.recorder import Selection
+from snn.neurons.tally import Selection
 
 log = logging.getLogger(__name__)
 
