@@ -82,9 +82,8 @@ class Watcher(ABC):
             samples: How many are in force.
         """
 
-    @abstractmethod
-    def __call__(self, run: Run, event: Event) -> None:
-        """The chunk is over."""
+    def __call__(self, run: Run, event: Event) -> None:  # noqa: B027  (most have nothing left to do)
+        """The chunk is over; a causal neuron's spikes have all been seen."""
 
 
 @dataclass

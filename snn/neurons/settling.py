@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
 
-from snn.neurons.run import Event, Run, Seen, Watcher
+from snn.neurons.run import Run, Seen, Watcher
 
 
 class Settling(Watcher):
@@ -35,9 +35,6 @@ class Settling(Watcher):
             next(moved).add_(vector_norm(by_sample, dim=tuple(range(1, by_sample.dim()))))
 
         return see
-
-    def __call__(self, run: Run, event: Event) -> None:
-        """Nothing is left to do."""
 
     def end_chunk(self, run: Run) -> Tensor:
         """Take note of the chunk.

@@ -82,7 +82,7 @@ class Tally:
 
     def __init__(self, mask: Tensor | None, samples: int, selections: Sequence[Selection]):
         self.mask, self.samples, self.selections = mask, samples, selections
-        self.keys = mask if mask is not None and mask.shape[-1] > 1 else None
+        self.keys = _keys(mask)
         self.net: list[Tensor] = []
         self.norm: list[Tensor] = []
         self.chosen: list[list[Tensor]] = [[] for _ in selections]
@@ -134,8 +134,8 @@ def from_final_count(T: int, event: Event, selections: Sequence[Selection]) -> P
     idle = histogram[:, T] - padding, histogram[:, 0] + histogram[:, -1]
     tokens = None
     if mask is not None:
-        size = count.abs() if event.neuron.signed else count
-        tokens = _token_sums(_row_sums(size if mask.shape[-1] == 1 else size * mask, event.size, mask), mask)
+        size, keys = count.abs() if event.neuron.signed else count, _keys(mask)
+        tokens = _token_sums(_row_sums(size if keys is None else size * keys, event.size, mask), mask)
     return Part(positive, negative, selected, tokens, count[0], idle)
 
 
@@ -165,7 +165,7 @@ def idle_neurons(fired: Tensor, mask: Tensor | None, neurons: Tensor, T: int) ->
         neurons: How many those are, ``[B]``.
         T: Number of steps.
     """
-    keys = mask if mask is not None and mask.shape[-1] > 1 else None
+    keys = _keys(mask)
     # Straight into numbers, because a CPU takes ten times as long to count truth values.
     found, room = [], torch.empty_like(fired)
     for least in (1, T):
@@ -173,6 +173,11 @@ def idle_neurons(fired: Tensor, mask: Tensor | None, neurons: Tensor, T: int) ->
         number = number if keys is None else number.mul_(keys)
         found.append(_sample_sums(_row_sums(number[None], len(neurons), mask), mask)[0])
     return neurons - found[0], found[1]
+
+
+def _keys(mask: Tensor | None) -> Tensor | None:
+    """The mask, if it differs along the last axis, where it has to be multiplied; else summing by rows is enough."""
+    return mask if mask is not None and mask.shape[-1] > 1 else None
 
 
 def _taken(values: Tensor, mask: Tensor | None, samples: int, selection: Selection) -> Tensor:
