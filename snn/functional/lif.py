@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snn.functional.fused import compiled, to_be_fused
+from snn.functional.precision import exact_type
 from snn.functional.surrogate import SURROGATES, Surrogate, derivative_, spike
 
 Reset = Literal["hard", "soft"]
@@ -142,7 +143,7 @@ def lif_step(
         ValueError: As :func:`lif`.
     """
     law = _Law(**options)
-    x = _single(current)
+    x = current.to(exact_type(current))
     v = law.start(x) if membrane is None else membrane
     h = law.integrate(v.detach() if law.detach_membrane else v, x, _rate(tau))
     fired = spike(h - law.threshold, law.surrogate, law.alpha)
@@ -177,7 +178,7 @@ class _LIF(torch.autograd.Function):
 
 
 def _run_in_place(current: Tensor, rate: Tensor | float, law: _Law) -> tuple[Tensor, Tensor]:
-    membranes = torch.empty_like(_single(current))
+    membranes = torch.empty_like(current, dtype=exact_type(current))
     spikes = torch.empty_like(current)
     _run(current, rate, law, membranes.unbind(0), spikes.unbind(0))
     return membranes, spikes
@@ -185,7 +186,7 @@ def _run_in_place(current: Tensor, rate: Tensor | float, law: _Law) -> tuple[Ten
 
 def _run_anew(current: Tensor, rate: Tensor | float, law: _Law) -> tuple[Tensor, Tensor]:
     spikes = [torch.empty_like(x) for x in current]
-    membranes = [torch.empty_like(_single(x)) for x in current]
+    membranes = [torch.empty_like(x, dtype=exact_type(x)) for x in current]
     _run(current, rate, law, membranes, spikes)
     return torch.stack(membranes), torch.stack(spikes)
 
@@ -194,7 +195,7 @@ def _run(
     current: Tensor, rate: Tensor | float, law: _Law, membranes: Sequence[Tensor], spikes: Sequence[Tensor]
 ) -> None:
     """``h`` and ``s`` of all steps."""
-    x = _single(current)
+    x = current.to(exact_type(current))
     for t, (h, fired) in enumerate(zip(membranes, spikes)):
         v = law.start(h) if t == 0 else law.after(membranes[t - 1], spikes[t - 1])
         if law.decay_input:
@@ -269,7 +270,3 @@ def _rate(tau: float | Tensor) -> float | Tensor:
     if not tau >= 1:
         raise ValueError(f"tau must be at least 1; got {tau}")
     return 1 / tau
-
-
-def _single(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -7,6 +7,8 @@ Rounding is to nearest, ties upwards, which is what a neuron does whose membrane
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from snn.functional.fused import compiled, to_be_fused
+from snn.functional.precision import exact_type
+
+_VECTOR = 64  # numbers that a CPU handles at once, at most
 
 
 def codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -38,35 +43,53 @@ class _UniformQuantize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, step)
         ctx.bounds, ctx.fuse = (qmin, qmax), fuse
-        quantize = compiled(_quantize) if fuse else _quantize
-        return quantize(x.detach(), step.detach(), qmin, qmax)
+        arguments = [x.detach()], step.detach(), qmin, qmax
+        (y,) = _fused(_quantize, *arguments) if fuse else _quantize(*arguments)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, step = ctx.saved_tensors
-        gradients = compiled(_gradients) if ctx.fuse else _gradients
-        found = gradients(x.detach(), step.detach(), grad.detach(), *ctx.bounds, *ctx.needs_input_grad[:2])
-        return *found, None, None, None
+        arguments = [x.detach(), grad.detach()], step.detach(), *ctx.bounds, *ctx.needs_input_grad[:2]
+        grad_x, grad_step = _fused(_gradients, *arguments) if ctx.fuse else _gradients(*arguments)
+        if grad_step is not None:
+            # Summed out here, because a compiler would compute all that is summed a second time.
+            grad_step = grad_step.sum_to_size(step.shape)
+        return grad_x, grad_step, None, None, None
 
 
-def _quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
-    return codes(x, step, qmin, qmax).mul_(step)
+def _quantize(tensors: list[Tensor], step: Tensor, qmin: int, qmax: int) -> list[Tensor]:
+    (x,) = tensors
+    return [codes(x.to(step.dtype), step, qmin, qmax).mul_(step).to(x.dtype)]
 
 
 def _gradients(
-    x: Tensor, step: Tensor, grad: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    ratio = x / step
+    tensors: list[Tensor], step: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
+) -> list[Tensor | None]:
+    """From the input and the gradient of the output: the gradient of the input, and what each element adds to that of
+    the step."""
+    x, grad = tensors
+    ratio, grad = x.to(step.dtype) / step, grad.to(step.dtype)
     rounded = (ratio + 0.5).floor_()
     clipped = rounded.clamp(qmin, qmax)
     # 1 inside of the window, 0 outside, as numbers: masks of bools take several times as long on a CPU.
     inside = rounded.eq_(clipped)
-    grad_x = grad * inside if for_x else None
-    if not for_step:
-        return grad_x, None
-    error = clipped.addcmul_(ratio, inside, value=-1)
-    return grad_x, error.mul_(grad).sum_to_size(step.shape)
+    grad_x = (grad * inside).to(x.dtype) if for_x else None
+    return [grad_x, clipped.addcmul_(ratio, inside, value=-1).mul_(grad) if for_step else None]
+
+
+def _fused(function: Callable[..., list[Any]], tensors: list[Tensor], step: Tensor, *rest: int) -> list[Any]:
+    """An elementwise function, compiled; pixels of few channels, which fill no vector of the CPU, are joined."""
+    x, channels = tensors[0], step.numel()
+    last = x.dim() == 4 and step.dim() == 3 and x.is_contiguous(memory_format=torch.channels_last)
+    pixels = math.gcd(_VECTOR // channels, x.numel() // channels) if last and channels < _VECTOR else 1
+    if pixels == 1:
+        return compiled(function)(tensors, step, *rest)
+    shape = x.permute(0, 2, 3, 1).shape
+    rows = [each.permute(0, 2, 3, 1).reshape(-1, pixels * channels) for each in tensors]
+    found = compiled(function)(rows, step.flatten().repeat(pixels), *rest)
+    return [None if each is None else each.view(shape).permute(0, 3, 1, 2) for each in found]
 
 
 def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -75,12 +98,12 @@ def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     Args:
         x: Input.
         step: Distance of two levels, > 0, broadcastable to ``x``; receives its gradient
-            ``sum grad * (code - inside * x/step)``.
+            ``sum grad * (code - inside * x/step)``. All is computed in its type.
         qmin: Smallest code.
         qmax: Largest code.
 
     Shape:
-        Any shape; the output has the shape of ``x``.
+        Any shape; the output has the shape and the type of ``x``.
     """
     return _UniformQuantize.apply(x, step, qmin, qmax, to_be_fused())
 
@@ -115,7 +138,7 @@ def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Ten
     if levels < 1:
         raise ValueError(f"levels must be at least 1; got {levels}")
     return uniform_quantize(
-        x, torch.as_tensor(threshold, dtype=x.dtype) / levels, -levels if signed else 0, levels
+        x, torch.as_tensor(threshold, dtype=exact_type(x)) / levels, -levels if signed else 0, levels
     )
 
 
@@ -158,7 +181,7 @@ def lsq(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     """
     if qmax < 1:
         raise ValueError(f"qmax must be at least 1; got {qmax}")
-    return uniform_quantize(x, lsq_step(torch.as_tensor(step, dtype=x.dtype), x, qmax), qmin, qmax)
+    return uniform_quantize(x, lsq_step(torch.as_tensor(step, dtype=exact_type(x)), x, qmax), qmin, qmax)
 
 
 def lsq_step(step: Tensor, x: Tensor, qmax: int) -> Tensor:

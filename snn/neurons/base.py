@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from snn.errors import ConversionError
 from snn.functional.integer_products import LARGEST
 from snn.functional.padding import current_mask
+from snn.functional.precision import exact_type
 from snn.functional.quantize import codes
 from snn.functional.through_time import straight_through
 from snn.functional.time_axis import align, fold, unfold
@@ -123,8 +124,7 @@ class Neuron(nn.Module):
     def forward(self, aggregate: Tensor) -> Tensor:
         run = current_run()
         call = run.enter(self)
-        if aggregate.dtype in (torch.bfloat16, torch.float16):
-            aggregate = aggregate.float()
+        aggregate = aggregate.to(exact_type(aggregate))
         dims = aggregate.dim()
         threshold = self._aligned(self.threshold, aggregate)
         aggregate = self.shifted(aggregate)

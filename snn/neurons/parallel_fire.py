@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from snn.functional.fire import SPIKE_ORDERS, SpikeOrder, place_spikes
+from snn.functional.precision import exact_type
 from snn.functional.quantize import codes, uniform_quantize
 from snn.neurons.native import NativeNeuron
 
@@ -28,6 +28,7 @@ class ParallelFire(NativeNeuron):
         Hao et al., ICML 2025; Bu et al., ICLR 2022, for the gradient.
 
     Example:
+        >>> import torch
         >>> ParallelFire()(torch.tensor([[0.0], [2.2], [0.0], [0.0]])).flatten()
         tensor([1., 1., 0., 0.])
     """
@@ -45,8 +46,7 @@ class ParallelFire(NativeNeuron):
 
     def forward(self, current: Tensor) -> Tensor:
         T = len(current)
-        half = current.dtype in (torch.bfloat16, torch.float16)
-        mean = current.mean(0, dtype=torch.float32 if half else None)
+        mean = current.mean(0, dtype=exact_type(current))
         unit = mean.new_full((), self.threshold / T)
         spikes = place_spikes(codes(mean.detach(), unit, 0, T), range(T + 1), T, self.order).diff(dim=0)
         smooth = uniform_quantize(mean, unit, 0, T) / self.threshold

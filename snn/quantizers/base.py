@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.errors import ConfigError, ConversionError
+from snn.functional.precision import exact_type
 from snn.functional.time_axis import align
 from snn.quantizers.observation import mean_magnitude, sample_rows
 from snn.quantizers.registry import INITS
@@ -16,7 +17,6 @@ from snn.quantizers.start import STARTS, next_step
 
 GRANULARITIES = ("channel", "tensor")
 _SMALLEST = 1e-8
-_HALF = (torch.bfloat16, torch.float16)
 
 
 class Quantizer(nn.Module, ABC):
@@ -44,7 +44,7 @@ class Quantizer(nn.Module, ABC):
             :func:`snn.calibrate` is told.
 
     Shape:
-        ``[B, ...]`` to the same, float32 if it was of half precision.
+        ``[B, ...]`` to the same, in its type; codes of half precision are computed in float32.
 
     Raises:
         ConfigError: An argument is out of range.
@@ -205,14 +205,13 @@ class Quantizer(nn.Module, ABC):
         if self._samples is not None:
             self._keep(x)
             return x if self.signed else x.clamp_min(0)
-        x = x.float() if x.dtype in _HALF else x
         if self._starting and self.training:
             self._start(x)
         if not self.calibrated:
             raise ConversionError(
                 f"a {self.name} quantiser has no threshold yet: calibrate first (snn.calibrate)"
             )
-        return self.quantize(x)
+        return self.quantize(x).to(x.dtype)
 
     def aligned(self, value: Tensor, x: Tensor) -> Tensor:
         if value.numel() > 1 and value.numel() != x.shape[self.resolve_axis(x)]:
@@ -220,7 +219,7 @@ class Quantizer(nn.Module, ABC):
                 f"a {self.name} quantiser with {value.numel()} channels met an input of shape {tuple(x.shape)} "
                 f"(axis {self.resolve_axis(x)})"
             )
-        return align(value, x, self.resolve_axis(x)).to(x.dtype)
+        return align(value, x, self.resolve_axis(x)).to(exact_type(x))
 
     def arguments(self) -> dict[str, Any]:
         """Arguments that rebuild this quantiser, for checkpoints; plain YAML types."""
@@ -238,7 +237,7 @@ class Quantizer(nn.Module, ABC):
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         before = self.threshold.detach()
         super()._apply(fn, recurse)
-        if self.threshold.dtype in _HALF:
+        if self.threshold.dtype != exact_type(self.threshold):
             # 8 bits of a step are too few: the codes of large inputs would be others.
             self.threshold.data = before.to(self.threshold.device)
         return self

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from snn.functional.precision import exact_type
 from snn.quantizers.qcfs import QCFS
 
 #: Least and greatest height of the output, in thresholds. Below zero, spikes would be turned around; and a
@@ -66,6 +67,7 @@ class DAQCFS(QCFS):
         self.gain = (height.detach().to(threshold) / threshold).clamp(*HEIGHTS).expand_as(threshold).clone()
 
     def quantize(self, x: Tensor) -> Tensor:
+        x = x.to(exact_type(x))
         return super().quantize(x + self.aligned(self.shift, x)) * self.aligned(self.gain, x)
 
     def arguments(self) -> dict[str, Any]:

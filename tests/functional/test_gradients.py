@@ -107,21 +107,31 @@ def test_only_the_input_is_saved_for_backward() -> None:
 
 
 @pytest.mark.skipif(not finds_compiler(), reason="training.compile is refused here: there is no C++ compiler")
-def test_compiled_the_function_is_the_same() -> None:
-    for shape, signed in (((2, 3, 5, 5), False), ((4, 3, 2, 2), False), ((2, 7, 3), True)):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_the_function_is_the_same(dtype: torch.dtype) -> None:
+    last = torch.channels_last
+    for shape, order, signed in (
+        ((2, 3, 5, 5), torch.contiguous_format, False),
+        ((4, 3, 4, 4), last, False),  # 64 pixels: some are joined
+        ((1, 3, 5, 1), last, True),
+        ((2, 7, 3), torch.contiguous_format, True),
+    ):
         steps = torch.tensor([0.3, 0.5, 0.7])
         step = steps.reshape(-1, 1, 1) if len(shape) == 4 else steps
-        x, upstream = torch.randn(shape), torch.randn(shape)
+        x = torch.randn(shape).to(dtype).contiguous(memory_format=order)
+        upstream = torch.randn(shape).to(dtype)
         found = []
         for context in (nullcontext(), fused()):
             a, b = x.clone().requires_grad_(), step.clone().requires_grad_()
             with context:
                 y = uniform_quantize(a, b, -4 if signed else 0, 4)
             y.backward(upstream)
+            assert a.grad is not None
+            assert y.dtype == a.grad.dtype == dtype
             found.append((y.detach(), a.grad, b.grad))
         (y, grad_x, grad_step), compiled = found
         assert torch.equal(y, compiled[0])
-        assert torch.equal(grad_x, compiled[1])  # type: ignore[arg-type]
+        assert torch.equal(grad_x, compiled[1])
         torch.testing.assert_close(grad_step, compiled[2])
     with fused(), torch.no_grad():  # what is not trained is not compiled
         assert torch.equal(uniform_quantize(x, step, -4, 4), y)

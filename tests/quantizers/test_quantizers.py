@@ -86,10 +86,20 @@ def test_an_optimiser_cannot_make_the_threshold_negative(name: str) -> None:
 
 
 @every_quantizer
-def test_half_precision_is_quantised_in_single(name: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_quantised_in_single(name: str, dtype: torch.dtype) -> None:
+    """Codes and gradients are those of single precision, rounded at the end; as under autocast."""
     quantizer = make(name, torch.tensor([0.7]))
-    x = torch.randn(30).bfloat16()
-    assert torch.equal(quantizer(x), quantizer(x.float()))
+    half = (2 * torch.randn(300)).to(dtype)
+    found = []
+    for x in (half.requires_grad_(), half.detach().float().requires_grad_()):
+        quantizer.threshold.grad = None
+        y = quantizer(x)
+        y.backward(torch.linspace(-1, 1, 300).to(dtype).to(x.dtype))
+        assert y.dtype == x.dtype
+        found.append((y.detach().to(dtype), x.grad.to(dtype), quantizer.threshold.grad.clone()))
+    for a, b in zip(*found):
+        assert torch.equal(a, b)
 
 
 @every_quantizer

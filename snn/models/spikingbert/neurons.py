@@ -9,6 +9,7 @@ from torch import Tensor
 
 from snn.functional.integer_products import IntegerProducts
 from snn.functional.lif import lif_step
+from snn.functional.precision import exact_type
 from snn.functional.rates import rate_weight
 from snn.functional.surrogate import Surrogate
 from snn.functional.time_axis import fold, unfold
@@ -55,9 +56,8 @@ class Law:
         )
 
     def _step_(self, drive: Tensor, membrane: Tensor | None) -> tuple[Tensor, Tensor]:
-        half = drive.dtype in (torch.bfloat16, torch.float16)
         if membrane is None:
-            charged = drive.to(torch.float32 if half else drive.dtype, copy=True)
+            charged = drive.to(exact_type(drive), copy=True)
         else:
             charged = (membrane if self.leak == 1 else membrane.mul_(self.leak)).add_(drive)
         # Straight into numbers: several times as fast as truth values made into numbers.
