@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from snn.conversion.network import SpikingNetwork
+from snn.conversion.network import SpikingNetwork, SpikingOutput
 from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.analyses import Analysis
 from snn.evaluation.energy import energy
@@ -75,7 +75,7 @@ class Curve(NamedTuple):
     """Score against mean time steps, over thresholds.
 
     Args:
-        thresholds: On the certainty; the last is infinite: no sample stops early.
+        thresholds: On the certainty; the last is infinite: no sample stops before it has settled.
         scores: ``[K]``.
         mean_steps: ``[K]``.
     """
@@ -110,10 +110,16 @@ def thresholds_from(certain: Tensor, number: int) -> Tensor:
 
 def exit_curve(found: ReadOuts, criterion: str, thresholds: Tensor, metric: str) -> Curve:
     """What every threshold gives on a split."""
-    exits = exit_times(certainty(found.logits, criterion), thresholds)
+    exits = _exits(found, criterion, thresholds)
     # The read-outs at which the samples stop, one rule after the other, take the place of time steps.
     stopped = found.logits[exits - 1, torch.arange(exits.shape[1])]
     return Curve(thresholds, _scores(stopped, found.labels, metric), exits.double().mean(1))
+
+
+def _exits(found: ReadOuts | SpikingOutput, criterion: str, thresholds: Tensor) -> Tensor:
+    """Step at which each sample stops, ``[K, N]``: when it is certain enough, or nothing changes any more."""
+    certain = certainty(found.logits.double(), criterion).cpu()
+    return exit_times(certain, thresholds).minimum(found.settled.cpu())
 
 
 def _scores(logits: Tensor, labels: Tensor, metric: str) -> Tensor:
@@ -183,7 +189,7 @@ class EarlyExit(Analysis):
             "thresholds": thresholds,
         }
         for part, own in found.items():
-            exits = exit_times(certainty(own.logits, self.criterion), tried[chosen, None])[0]
+            exits = _exits(own, self.criterion, tried[chosen, None])[0]
             curve = curves[part]
             result[part] = {
                 "samples": len(own.labels),
@@ -220,8 +226,8 @@ class EarlyExit(Analysis):
         if not network.causal:
             return None
 
-        def exits(logits: Tensor) -> Tensor:
-            return exit_times(certainty(logits.double(), self.criterion).cpu(), threshold)[0]
+        def exits(output: SpikingOutput) -> Tensor:
+            return _exits(output, self.criterion, threshold)[0]
 
         return ExitCost(network, exits, full_execution(network))
 

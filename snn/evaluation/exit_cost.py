@@ -15,17 +15,17 @@ class ExitCost(SpikingMeter):
 
     Args:
         network: Of causal neurons: others have not fired before they know the whole input.
-        exits: Read-outs after every step, ``[T, B, C]``, to the step at which each sample stops, ``[B]``.
+        exits: What the network gives for a batch, to the step at which each sample stops, ``[B]``.
         execution: Instead of the network's own.
     """
 
-    def __init__(self, network: SpikingNetwork, exits: Callable[[Tensor], Tensor], execution: str):
+    def __init__(self, network: SpikingNetwork, exits: Callable[[SpikingOutput], Tensor], execution: str):
         super().__init__(network, execution)
         self.exits = exits
         self._spikes = 0.0
 
     def stop(self, output: SpikingOutput) -> Tensor:
-        return self.exits(output.logits).to(output.settled).minimum(output.settled)
+        return self.exits(output).to(output.settled)
 
     def count(self, output: SpikingOutput, stop: Tensor, inputs: Mapping[str, Tensor]) -> None:
         super().count(output, stop, inputs)

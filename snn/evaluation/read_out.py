@@ -12,7 +12,6 @@ from snn.conversion.call import labels_removed
 from snn.conversion.network import SpikingNetwork
 from snn.errors import DataError
 from snn.evaluation.exit_cost import ExitCost
-from snn.evaluation.spiking_meter import SpikingMeter
 from snn.progress import progress
 
 
@@ -45,10 +44,13 @@ class ReadOuts(NamedTuple):
     Args:
         logits: After each step, ``[T, N, C]``, float64.
         labels: ``[N]``.
+        settled: Step after which no count of a sample changed any more, so that it could leave; T where that was not
+            found out, ``[N]``.
     """
 
     logits: Tensor
     labels: Tensor
+    settled: Tensor
 
 
 @torch.no_grad()
@@ -72,16 +74,19 @@ def read_outs(
         DataError: No batch, or one without labels.
     """
     device = next(iter(network.neurons.values())).threshold.device
-    meter = cost or SpikingMeter(network, full_execution(network), record=False)
-    logits, labels = [], []
+    # Where signals are sums, samples settle, and a run that counts spikes finds out when.
+    options = {"execution": full_execution(network), "record": network.coding == "sum"}
+    outputs, labels = [], []
     for index, batch in enumerate(progress(batches, description)):
         if limit is not None and index >= limit:
             break
         if "labels" not in batch:
             raise DataError("dataset: read-outs are compared with labels, but the split has none")
         inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}
-        logits.append(meter(inputs).logits.double().cpu())
+        output = cost(inputs) if cost else network(**options, **inputs)
+        outputs.append((output.logits.double().cpu(), output.settled.cpu()))
         labels.append(batch["labels"].cpu())
-    if not logits:
+    if not outputs:
         raise DataError("dataset: there is nothing to evaluate: the split is empty")
-    return ReadOuts(torch.cat(logits, 1), torch.cat(labels))
+    logits, settled = zip(*outputs)
+    return ReadOuts(torch.cat(logits, 1), torch.cat(labels), torch.cat(settled))

@@ -23,7 +23,7 @@ def drawn(steps: int = 5, samples: int = 40, classes: int = 3) -> ReadOuts:
     labels = torch.randint(0, classes, (samples,), generator=generator)
     logits = torch.randn(steps, samples, classes, generator=generator, dtype=torch.float64)
     growing = torch.arange(1, steps + 1)[:, None, None] * torch.nn.functional.one_hot(labels, classes)
-    return ReadOuts(logits + 0.4 * growing, labels)
+    return ReadOuts(logits + 0.4 * growing, labels, torch.full_like(labels, steps))
 
 
 def test_margin_and_entropy_by_hand() -> None:
@@ -64,6 +64,22 @@ def test_the_curve_goes_from_one_step_to_all(criterion: str) -> None:
         said = torch.stack([found.logits[t - 1, i].argmax() for i, t in enumerate(times.tolist())])
         assert float(curve.scores[k]) == pytest.approx(float((said == found.labels).double().mean()))
         assert float(curve.mean_steps[k]) == pytest.approx(float(times.double().mean()))
+
+
+def test_a_sample_that_has_settled_stops() -> None:
+    """It would say the same at every later step, certain or not."""
+    found = drawn()
+    logits = found.logits.clone()
+    logits[2:, 0] = 0.0  # not certain of anything from its third step on
+    settled = found.settled.clone()
+    settled[0] = 3
+    never = torch.tensor([torch.inf], dtype=torch.float64)
+    curve = exit_curve(ReadOuts(logits, found.labels, settled), "margin", never, "accuracy")
+    samples, steps = len(settled), len(logits)
+    assert float(curve.mean_steps) == pytest.approx((3 + steps * (samples - 1)) / samples)
+    assert float(curve.scores) == pytest.approx(
+        float((logits[-1].argmax(-1) == found.labels).double().mean())
+    )
 
 
 def test_one_step_has_nothing_to_choose() -> None:
