@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import nn
 
 from snn.checks import check
 from snn.config import Config, typed
+from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
+from snn.evaluation.session import merge_dataset
 from snn.instantiate import instantiate
 from snn.launch import CONF
 from tests.scripts.composing import composed
@@ -102,6 +105,15 @@ def test_choices_compose_for_a_checkpoint(script: str, turn: int) -> None:
     config = composed(script, "checkpoint=somewhere", *(f"{k}={v}" for k, v in chosen.items()))
     assert config.checkpoint == "somewhere"
     assert config.neuron["name"] == (None if neuron == PARENT else neuron)
+
+
+def test_what_is_said_about_the_data_of_a_checkpoint_holds() -> None:
+    saved = asdict(DatasetConfig("set", data_dir="there", limit_train=5, limit_test=400, max_length=64))
+    silent = merge_dataset(saved, composed("evaluate", "checkpoint=somewhere").dataset)
+    assert asdict(silent) == saved
+    asked = ["dataset.limit_test=null", "dataset.limit_train=7", "dataset.max_length=32"]
+    said = merge_dataset(saved, composed("evaluate", "checkpoint=somewhere", *asked).dataset)
+    assert asdict(said) == saved | {"limit_test": None, "limit_train": 7, "max_length": 32}
 
 
 @pytest.mark.parametrize("script", ["convert", "evaluate"])

@@ -248,15 +248,15 @@ def seed_everything(seed: int) -> None:
 
 
 def merge_dataset(saved: dict[str, Any], asked: DatasetConfig) -> DatasetConfig:
-    """The data set of a checkpoint, or the one that was asked for instead."""
+    """The data set of a checkpoint, with what was said about it; or the one that was asked for instead."""
     if asked.name != "from_checkpoint":
         return asked
     known = DatasetConfig.__dataclass_fields__
     restored = DatasetConfig(**{k: v for k, v in saved.items() if k in known})
-    # What can be said on the command line without choosing another set.
-    for name in ("data_dir", "limit_train", "limit_validation", "limit_test"):
+    untouched = DatasetConfig(name="from_checkpoint", limit_train=-1, limit_validation=-1, limit_test=-1)
+    for name in known:
         value = getattr(asked, name)
-        if value is not None:
+        if value != getattr(untouched, name):
             setattr(restored, name, value)
     return restored
 

@@ -9,6 +9,7 @@ import pytest
 
 from snn.errors import ConfigError, ConversionError
 from snn.evaluation.jobs import convert_checkpoint
+from snn.neurons.para_inf import ParaInf
 from snn.tracking.files import read_json
 from tests.scripts.composing import composed
 
@@ -58,8 +59,10 @@ def test_an_exact_conversion_attributes_only_when_asked(image_run: Run, tmp_path
     ],
 )
 def test_beyond_the_limits_no_network_is_left(
-    options: list[str], message: str, text_run: Run, tmp_path: Path
+    options: list[str], message: str, text_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if message == "FAILED":  # what rounds differently, and would be let pass otherwise
+        monkeypatch.setattr(ParaInf, "heightened", lambda self, output: output * (1 + 1e-6))
     config = composed("convert", f"checkpoint={text_run[0]}", *options, *SMALL)
     with pytest.raises(ConversionError, match=rf"verification: .*{message}.* \(see .*conversion\.md\)"):
         convert_checkpoint(config, tmp_path)
