@@ -60,6 +60,11 @@ class Adapter(nn.Module):
         return [self.maps[index % len(self.maps)](x) for index, x in enumerate(outputs)]
 
 
+def reaches_head(config: DistillationConfig, share: float) -> bool:
+    """Whether a student's predictions are trained: by labels, or by what the teacher predicts."""
+    return share < 1 or config.logits > 0
+
+
 class DistilledObjective(Objective):
     """The loss of a student: ``(1 - share) * labels + share * (hidden + attention + logits)``, each part weighted.
 
@@ -91,8 +96,7 @@ class DistilledObjective(Objective):
         self.teacher, self.settings, self.share, self.labels = teacher, config, share, labels
         self.hidden, self.attention = config.hidden > 0, config.attention > 0
         self.lesson = teacher.look(self.hidden, self.attention)
-        trains_predictions = config.logits > 0 or share < 1
-        self.judge = labels if trains_predictions else None
+        self.judge = labels if reaches_head(config, share) else None
         self.metric = "loss" if self.judge is None else self.judge.metric
         self.smaller_is_better = self.judge is None
         self.adapter, self.numbers = self._compare(student, example)

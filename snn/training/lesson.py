@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -20,7 +21,7 @@ from snn.evaluation.session import Session
 from snn.models.rebuild import rebuilt
 from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.teacher import initialize_from_teacher
-from snn.training.distillation import DistilledObjective
+from snn.training.distillation import DistilledObjective, reaches_head
 from snn.training.objective import LabelObjective, Objective
 from snn.training.teacher import Teacher, load_teacher
 from snn.training.teacher_store import TeacherStore, fingerprint
@@ -43,7 +44,7 @@ def trains_predictions(config: Config, stage: str) -> bool:
     section = getattr(config.training, stage)
     learnt, share = lesson(config, stage)
     labelled = (section.dataset or config.dataset).task != "corpus"
-    return labelled and (share < 1 or learnt.logits > 0)
+    return labelled and reaches_head(learnt, share)
 
 
 def build_objective(
@@ -129,7 +130,22 @@ def fitted(model: nn.Module, session: Session) -> nn.Module:
     wanted: dict[str, int | None] = {"T": session.config.T}
     if not read_description(find_checkpoint(parent)).get("labels"):
         wanted["num_classes"] = session.data.num_classes
-    return rebuilt(model, **{key: value for key, value in wanted.items() if key in spec["args"]})
+    network: Any = rebuilt(model, **{key: value for key, value in wanted.items() if key in spec["args"]})
+    _say_what_differs(session.config, network.spec)
+    return network
+
+
+def _say_what_differs(config: Config, found: Mapping[str, Any]) -> None:
+    """A checkpoint brings its network along, so another one, or another size, that the config names is not built."""
+    pairs = {"model": (config.model.name, found["name"])}
+    pairs |= {
+        f"model.args.{key}": (value, found["args"].get(key, value))
+        for key, value in config.model.args.items()
+        if value is not None
+    }
+    other = [f"{key} is {own}, not {asked}" for key, (asked, own) in pairs.items() if asked != own]
+    if other:
+        log.warning("the network is that of checkpoint=%s: %s", config.checkpoint, "; ".join(other))
 
 
 def _refuse_layers(session: Session, stage: str) -> None:

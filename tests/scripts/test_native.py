@@ -65,6 +65,17 @@ def test_a_converted_model_has_no_native_stage(train: Train, images: list[str]) 
         train(*images, "training.stages=[native]")
 
 
+def test_a_checkpoint_of_another_size_is_said(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    """Training goes on with the network of the checkpoint, at the T that is asked for."""
+    first, _ = train(*SPIKFORMER)
+    asked = [*SPIKFORMER, f"checkpoint={first}", "T=2"]
+    train(*asked)
+    assert not [record for record in caplog.records if "the network is that of" in record.getMessage()]
+    folder, _ = train(*asked, "model.args.embed_dim=32")
+    assert f"the network is that of checkpoint={first}: model.args.embed_dim is 16, not 32" in caplog.messages
+    assert snn.load(folder).spec["args"]["embed_dim"] == 16
+
+
 def test_losses_over_time() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 5, 3), torch.tensor([0, 1, 2, 1, 0])
