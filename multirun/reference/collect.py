@@ -23,12 +23,13 @@ SHOWN = {
     "quantized": "quantised",
     "spiking": "spiking",
     "same_prediction": "same class",
+    "same_as_float": "as float",
     "spike_rate": "spikes per neuron and step",
     "mega_acs": "M ACs",
     "mega_macs": "M MACs",
     "minutes": "minutes of training",
 }
-TRAINED = ("float", "quantized", "native", "general", "layers", "logits", "calibrate")
+TRAINED = ("float", "quantized", "native", "general", "layers", "logits", "calibrate", "spiking")
 
 
 def row_of(path: Path, folder: Path) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def row_of(path: Path, folder: Path) -> dict[str, Any]:
         metrics = results.get(name, {}).get("metrics", {})
         row[name] = next((value for key, value in metrics.items() if key != "loss"), None)
     row |= {"same_prediction": agreement.get("same_prediction"), "mean_steps": spiking.get("mean_steps")}
+    row["same_as_float"] = (spiking.get("agreement_with_float") or {}).get("same_prediction")
     row |= {key: spiking.get(key) for key in ("spike_rate", "spikes_per_sample", "energy_uj")}
     row["parameters"] = bench.get("parameters")
     row |= {
@@ -72,7 +74,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             return "–"
         if key in ("float", "calibrated", "quantized", "spiking"):
             return f"{100 * value:.1f}"
-        if key == "same_prediction":
+        if key in ("same_prediction", "same_as_float"):
             return f"{value} of {row['samples']}"
         if key == "parameters":
             return f"{value / 1e6:.2f} M"

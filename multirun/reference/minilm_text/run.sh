@@ -74,10 +74,10 @@ if wanted training_free; then  # nothing is trained: shift and height of every c
         train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
     done
 fi
-if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation; a part of both splits
+if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
     for at in $lsq; do
         job "exit_channel_${at%:*}" evaluate.py "checkpoint=$out/lsq_channel_${at%:*}" analysis=early_exit execution.chunk=8 \
-            training.eval_batch_size=16 dataset.limit_validation=300 dataset.limit_test=400
+            execution.integer=true training.eval_batch_size=16 dataset.limit_validation=1000
     done
 fi
 if wanted if; then  # the same quantised networks, with neurons that fire as soon as they can

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|qcfs|steps]
-# A job that has left its summary.json is not run again. qcfs needs float, steps needs qcfs.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|qcfs|distilled|steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -28,6 +28,12 @@ if wanted qcfs; then
             training.quantized.epochs=$quantized training.compile=true
     done
 fi
+if wanted distilled; then  # from what ReLU has reached, learning its predictions beside the labels
+    for T in 4 8; do
+        train distilled_$T T=$T "checkpoint=$out/relu/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
+            training.quantized.epochs=8 training.quantized.lr=0.03 training.quantized.distill=0.7 training.compile=true
+    done
+fi
 if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     for levels in 4 8; do
         for T in 1 2 4 8 16 32; do
@@ -38,5 +44,13 @@ if wanted steps; then  # thresholds stay as trained, so one run of integrate-and
     for levels in 4 8; do
         job if_$levels evaluate.py "checkpoint=$out/qcfs_$levels" conversion.thresholds=fixed neuron=integrate_fire T=32 \
             execution.chunk=8 dataset.limit_test=2000
+    done
+fi
+if wanted few; then  # few steps: the converted network trained on through time, on a part of the training pictures
+    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 para_inf:1 para_inf:2; do
+        neuron=${at%:*} T=${at#*:}
+        train few_${neuron}_$T "neuron=$neuron" T=$T "checkpoint=$out/qcfs_4/stages/quantized" conversion.thresholds=fixed \
+            training=spiking "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 \
+            dataset.limit_test=2000
     done
 fi
