@@ -91,6 +91,11 @@ class Neuron(nn.Module):
     def signed(self) -> bool:
         return self.qmin < 0
 
+    @property
+    def bipolar(self) -> bool:
+        """Whether a spike may be -1; a count that is never below 0 may still be taken back."""
+        return True
+
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
         """Counts at each step of the chunk.
 

@@ -47,8 +47,12 @@ class IntegrateFire(Neuron):
         return {"initial": self.initial}
 
     def with_gradient(self, counts: Tensor, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
-        return surrogate_counts(charge, previous, -1 if self.signed else 0, self.initial)
+        return surrogate_counts(charge, previous, -1 if self.bipolar else 0, self.initial)
+
+    @property
+    def bipolar(self) -> bool:
+        return self.signed
 
     def counts(self, charge: Tensor, previous: Tensor, run: Run) -> Tensor:
         targets = charge.add_(self.initial).floor_()
-        return follow(targets, previous, least=-1 if self.signed else 0, seen=run.seen)
+        return follow(targets, previous, least=-1 if self.bipolar else 0, seen=run.seen)

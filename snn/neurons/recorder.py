@@ -79,7 +79,7 @@ class SpikeRecorder(Watcher):
         assert isinstance(neuron, Neuron)
         if run.collapsed or not neuron.causal:
             return None
-        self._tally = Tally(mask, samples, self._selected(self._name(neuron, call)))
+        self._tally = Tally(mask, samples, self._selected(self._name(neuron, call)), neuron.bipolar)
         return self._tally
 
     def _name(self, neuron: nn.Module, call: int) -> str:
@@ -101,7 +101,7 @@ class SpikeRecorder(Watcher):
         selections = self._selected(name)
         if neuron.causal:
             assert self._tally is not None
-            part, times = self._tally.part(), slice(run.times.start - 1, run.times.stop - 1)
+            part, times = self._tally.part(event), slice(run.times.start - 1, run.times.stop - 1)
             self._tally = None
         else:
             part, times = from_final_count(run.T, event, selections), slice(0, run.T)

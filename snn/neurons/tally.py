@@ -78,10 +78,11 @@ class Tally:
         mask: Which of its neurons are real; ``None``: all.
         samples: How many there are.
         selections: What is counted apart.
+        bipolar: Whether a spike may be -1; if not, sums and final counts tell all.
     """
 
-    def __init__(self, mask: Tensor | None, samples: int, selections: Sequence[Selection]):
-        self.mask, self.samples, self.selections = mask, samples, selections
+    def __init__(self, mask: Tensor | None, samples: int, selections: Sequence[Selection], bipolar: bool):
+        self.mask, self.samples, self.selections, self.bipolar = mask, samples, selections, bipolar
         self.keys = _keys(mask)
         self.net: list[Tensor] = []
         self.norm: list[Tensor] = []
@@ -96,29 +97,30 @@ class Tally:
         if self.keys is not None:
             spikes = spikes * self.keys
         inner = _innermost(spikes, self.mask)
-        if inner:
-            self.net.append(spikes.sum(inner))
-            # Of -1, 0, 1 the square is the size: one pass each, and no tensor of sizes.
-            self.norm.append(vector_norm(spikes, dim=inner))
-        else:
-            self.net.append(spikes.clone())
-            self.norm.append(spikes.abs())
+        self.net.append(spikes.sum(inner) if inner else spikes.clone())
         for one, found in zip(self.selections, self.chosen):
             values = _taken(spikes[None], self.mask, self.samples, one).abs()
             weights = one.weight_of(values)
             found.append(values.sum(-1) if weights is None else values @ weights)
-        self.fired = spikes.square() if self.fired is None else self.fired.addcmul_(spikes, spikes)
+        if self.bipolar:
+            # Of -1, 0, 1 the square is the size: one pass, and no tensor of sizes.
+            self.norm.append(vector_norm(spikes, dim=inner) if inner else spikes.abs())
+            self.fired = spikes.square() if self.fired is None else self.fired.addcmul_(spikes, spikes)
 
-    def part(self) -> Part:
-        """What has been counted."""
-        assert self.fired is not None
-        # Roots of what float32 adds up exactly, squared again, are off by less than a half.
-        net, rows = torch.stack(self.net), torch.stack(self.norm).square_().round_()
-        net, rows = (x.unflatten(1, (self.samples, -1)) for x in (net, rows))
-        net, total = (_sample_sums(x, self.mask) for x in (net, rows))
+    def part(self, event: Event) -> Part:
+        """What has been counted of the chunk that ``event`` tells of."""
+        rows = torch.stack(self.net).unflatten(1, (self.samples, -1))
+        net = total = _sample_sums(rows, self.mask)
+        fired = self.fired
+        if fired is None:
+            fired = event.counts[-1] - event.previous
+        else:
+            # Roots of what float32 adds up exactly, squared again, are off by less than a half.
+            rows = torch.stack(self.norm).square_().round_().unflatten(1, (self.samples, -1))
+            total = _sample_sums(rows, self.mask)
         selected = torch.stack([torch.cat(x).double() for x in self.chosen]) if self.chosen else _none(total)
         tokens = _token_sums(rows, self.mask)
-        return Part((total + net) / 2, (total - net) / 2, selected, tokens, self.fired)
+        return Part((total + net) / 2, (total - net) / 2, selected, tokens, fired)
 
 
 def from_final_count(T: int, event: Event, selections: Sequence[Selection]) -> Part:

@@ -212,6 +212,19 @@ def test_against_loops(name: str, neuron: str) -> None:
     assert counts.approximate == []
 
 
+@pytest.mark.parametrize("neuron", T)
+@pytest.mark.parametrize("name", ["resnet20", "vit"])  # spikes of one sign, and of both
+def test_rates_and_idle_neurons_by_hand(name: str, neuron: str) -> None:
+    model, inputs = quantised(name, TWIN[neuron])
+    network = snn.convert(model, neuron, T[neuron])
+    expected, layers = fired(network, inputs), evaluate(network, [labelled(inputs)]).layers
+    for row, (layer, spikes) in zip(layers, expected.items(), strict=True):
+        assert layer.startswith(row["name"])
+        assert row["rate"] == pytest.approx(float(spikes.mean()))
+        assert row["silent"] == pytest.approx(float((spikes.sum(0) == 0).double().mean()))
+        assert row["always"] == pytest.approx(float(spikes.all(0).double().mean()))
+
+
 def in_pieces(operations: OperationCounts) -> dict[str, Any]:
     found = {
         f"{i} {p.product.module}": [p.dense, *p.macs, *p.accumulates[0], *p.accumulates[1]]

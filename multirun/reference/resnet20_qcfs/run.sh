@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|qcfs|distilled|steps|few]
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|steps|few]
 # A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
@@ -22,6 +22,12 @@ train() {  # folder, then overrides
 
 if wanted float; then train float "training.stages=[float,evaluate]" training.float.epochs=$float; fi
 if wanted relu; then train relu "training.stages=[float,evaluate]" training.float.epochs=$((float + quantized)); fi
+if wanted direct; then  # as many epochs as relu: two of them in float, from which the thresholds are set
+    for T in ${LEVELS:-4 8}; do
+        train direct_$T T=$T training.float.epochs=2 training.quantized.epochs=$((float + quantized - 2)) \
+            training.quantized.lr=0.1 training.compile=true
+    done
+fi
 if wanted qcfs; then
     for T in 4 8; do
         train qcfs_$T T=$T "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
