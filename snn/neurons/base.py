@@ -167,19 +167,21 @@ class Neuron(nn.Module):
         if previous is None:
             previous = over_time.new_zeros(()).expand_as(over_time[0])
         mask = current_mask(previous, self.over_keys) if run.observers else None
-        run.watch(self, call, mask, over_time.shape[1])
-        counts = self.count_chunk(over_time, unit, previous, run)
-        run.watched(counts, previous)
-        if run.times.stop <= run.T:
-            run.state[key] = counts[-1].clone()
-        if run.observers:
-            parts = list(run.parts(over_time, self.causal))
-            for samples, rows in parts:
-                there = None if mask is None else mask[rows]
-                seen = over_time[:, rows], unit, counts[:, rows], previous[rows], there
+        parts, computed = list(run.parts(over_time)), []
+        for samples, rows in parts:
+            there = None if mask is None else mask[rows]
+            run.watch(self, call, there, samples)
+            counts = self.count_chunk(over_time[:, rows], unit, previous[rows], run)
+            run.watched(counts, previous[rows])
+            if run.observers:
+                seen = over_time[:, rows], unit, counts, previous[rows], there
                 event = Event(self, call, *seen, samples, parts[-1][0].stop)
                 for observe in run.observers:
                     observe(run, event)
+            computed.append(counts)
+        counts = computed[0] if len(parts) == 1 else torch.cat(computed, 1)
+        if run.times.stop <= run.T:
+            run.state[key] = counts[-1].clone()
         return counts
 
     def _trained(self, aggregate: Tensor, threshold: Tensor, call: int, run: Run) -> Tensor:

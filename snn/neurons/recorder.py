@@ -75,11 +75,14 @@ class SpikeRecorder(Watcher):
         self._T = 0
         self._tally: Tally | None = None
 
-    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: int) -> Seen | None:
+    def watch(
+        self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: slice
+    ) -> Seen | None:
         assert isinstance(neuron, Neuron)
         if run.collapsed or not neuron.causal:
             return None
-        self._tally = Tally(mask, samples, self._selected(self._name(neuron, call)), neuron.bipolar)
+        selections = self._selected(self._name(neuron, call))
+        self._tally = Tally(mask, samples.stop - samples.start, selections, neuron.bipolar)
         return self._tally
 
     def _name(self, neuron: nn.Module, call: int) -> str:

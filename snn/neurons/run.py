@@ -71,7 +71,9 @@ class Watcher(ABC):
     """
 
     @abstractmethod
-    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: int) -> Seen | None:
+    def watch(
+        self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: slice
+    ) -> Seen | None:
         """What looks at the spikes of a chunk; ``None``: nothing does.
 
         Args:
@@ -79,7 +81,7 @@ class Watcher(ABC):
             neuron: The module.
             call: Which of its calls in this forward.
             mask: Which of the neurons are real, broadcastable to one step; ``None``: all are.
-            samples: How many are in force.
+            samples: Which of the samples in force these are.
         """
 
     def __call__(self, run: Run, event: Event) -> None:  # noqa: B027  (most have nothing left to do)
@@ -99,8 +101,8 @@ class _All:
             one(spikes)
 
 
-#: Final counts that are looked at together: few enough for a cache, enough to be worth the calls.
-_CACHED = 2**20
+#: Neurons that are computed together: few enough for a cache, enough to be worth the calls.
+_CACHED = 2**18
 
 
 @dataclass
@@ -115,8 +117,7 @@ class Run:
         rows: Samples in force, by their number in the batch: fewer and fewer of them where settled ones leave.
             ``None``: every row is a sample, and all are there.
         collapsed: Compute the final counts alone, from the final aggregate.
-        observers: Told of every neuron's counts. If each has a true attribute ``in_parts``, and the neuron is not
-            causal, of a few samples at once.
+        observers: Told of every neuron's counts; if each has a true attribute ``in_parts``, of a few samples at once.
         products: Told what neurons emit, to multiply it as integers; ``None``: nobody does.
         seen: Told of the spikes of each step by the neuron that is being computed, where it forms them one by one.
     """
@@ -146,14 +147,12 @@ class Run:
         self.calls[id(neuron)] += 1
         return call
 
-    def watch(self, neuron: nn.Module, call: int, mask: Tensor | None, rows: int) -> None:
+    def watch(self, neuron: nn.Module, call: int, mask: Tensor | None, samples: slice) -> None:
         """Let watchers see the spikes of the chunk that is about to be computed; see :meth:`Watcher.watch`."""
         watchers = [one for one in self.observers if isinstance(one, Watcher)]
-        if watchers:
-            samples, _ = self._layout(rows)
-            looking = [one.watch(self, neuron, call, mask, samples) for one in watchers]
-            seen = [one for one in looking if one is not None]
-            self.seen = _All(seen) if seen else None
+        looking = [one.watch(self, neuron, call, mask, samples) for one in watchers]
+        seen = [one for one in looking if one is not None]
+        self.seen = _All(seen) if seen else None
 
     def watched(self, counts: Tensor, previous: Tensor) -> None:
         """The chunk is computed: show the spikes of a neuron that did not form them one by one.
@@ -168,19 +167,18 @@ class Run:
                 seen(now - previous)
                 previous = now
 
-    def parts(self, over_time: Tensor, causal: bool) -> Iterator[tuple[slice, slice]]:
-        """Cut a layer into parts that observers look at one after the other.
+    def parts(self, over_time: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Cut a layer into parts that are computed, and looked at, one after the other.
 
         Args:
             over_time: The layer's input, ``[t, rows, ...]``.
-            causal: Whether watchers have seen its spikes, so that there is nothing left to cut for.
 
         Yields:
             Samples, and the rows that they have.
         """
         samples, rows = self._layout(over_time.shape[1])
         alike = all(getattr(one, "in_parts", False) for one in self.observers)
-        whole = causal or over_time.device.type != "cpu" or not alike
+        whole = over_time.device.type != "cpu" or not alike
         size = samples if whole else max(1, _CACHED * samples // max(1, over_time[0].numel()))
         for start in range(0, samples, size):
             stop = min(start + size, samples)

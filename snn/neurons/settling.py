@@ -19,18 +19,21 @@ class Settling(Watcher):
         least: Step before which nothing counts as settled, because input is still arriving.
     """
 
+    in_parts = True
+
     def __init__(self, rows: Tensor, least: int):
         #: The last step at which one of the sample's counts changed, ``[B]``.
         self.steps = torch.full_like(rows, least)
         self._moved: Tensor | None = None
 
-    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: int) -> Seen:
+    def watch(self, run: Run, neuron: nn.Module, call: int, mask: Tensor | None, samples: slice) -> Seen:
         if self._moved is None:
-            self._moved = torch.zeros(run.steps, samples, device=self.steps.device)
-        moved = iter(self._moved)
+            assert run.rows is not None
+            self._moved = torch.zeros(run.steps, run.rows.numel(), device=self.steps.device)
+        moved = iter(self._moved[:, samples])
 
         def see(spikes: Tensor) -> None:
-            by_sample = spikes.unflatten(0, (samples, -1))
+            by_sample = spikes.unflatten(0, (samples.stop - samples.start, -1))
             # A norm: on a CPU many times as fast as ``any``.
             next(moved).add_(vector_norm(by_sample, dim=tuple(range(1, by_sample.dim()))))
 

@@ -263,6 +263,21 @@ def test_batches_order_padding_and_execution_do_not_matter(name: str, neuron: st
         assert_same(whole, evaluate(network, [batch], execution="collapsed"))
 
 
+@pytest.mark.parametrize("neuron", T)
+@pytest.mark.parametrize("name", ["bert", "resnet20", "vit"])
+def test_sizes_of_parts_do_not_matter(name: str, neuron: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = quantised(name, TWIN[neuron])
+    network, batch = snn.convert(model, neuron, T[neuron]), labelled(inputs)
+    modes = ("parallel", "stepwise" if network.causal else "collapsed")
+    whole = {execution: evaluate(network, [batch], execution=execution) for execution in modes}
+    monkeypatch.setattr("snn.neurons.run._CACHED", 1)  # each sample by itself
+    for execution, expected in whole.items():
+        found = evaluate(network, [batch], execution=execution)
+        assert_same(expected, found)
+        assert found.mean_steps == expected.mean_steps
+        assert found.per_timestep == expected.per_timestep
+
+
 @pytest.mark.parametrize("name", ["bert", "resnet20", "vit", "gpt2"])
 def test_dense_work_is_that_of_torchs_counter(name: str) -> None:
     model, inputs = quantised(name)
