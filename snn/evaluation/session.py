@@ -142,7 +142,7 @@ class Session:
         if quantized is not None:
             result["agreement"] = agreement = spiking.agreement(quantized)
             log.info(
-                "same class as the quantised network: %d of %d",
+                "same prediction as the quantised network: %d of %d",
                 agreement["same_prediction"],
                 agreement["samples"],
             )

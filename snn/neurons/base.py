@@ -167,7 +167,8 @@ class Neuron(nn.Module):
         if previous is None:
             previous = over_time.new_zeros(()).expand_as(over_time[0])
         mask = current_mask(previous, self.over_keys) if run.observers else None
-        parts, computed = list(run.parts(over_time)), []
+        parts = list(run.parts(over_time))
+        whole = torch.empty_like(over_time) if len(parts) > 1 else None  # in the same layout of memory
         for samples, rows in parts:
             there = None if mask is None else mask[rows]
             run.watch(self, call, there, samples)
@@ -178,8 +179,9 @@ class Neuron(nn.Module):
                 event = Event(self, call, *seen, samples, parts[-1][0].stop)
                 for observe in run.observers:
                     observe(run, event)
-            computed.append(counts)
-        counts = computed[0] if len(parts) == 1 else torch.cat(computed, 1)
+            if whole is not None:
+                whole[:, rows] = counts
+        counts = counts if whole is None else whole
         if run.times.stop <= run.T:
             run.state[key] = counts[-1].clone()
         return counts
