@@ -1,6 +1,8 @@
 """From the jobs of a ``run.sh`` to ``results.csv``, beside it, and one Markdown table per data set on the terminal.
 
 python multirun/reference/collect.py outputs/resnet20_qcfs multirun/reference/resnet20_qcfs
+
+Jobs that the folder lacks stay as ``results.csv`` has them.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def row_of(path: Path, folder: Path) -> dict[str, Any]:
     over_time = next(iter(spiking.get("per_timestep", {}).values()), [])
     row |= {f"at_{t}": over_time[t - 1] if t <= len(over_time) else None for t in STEPS}
     data = re.sub(r"data_dir=\S*/(\w+)", r"data_dir=DATA/\1", summary["command"])
-    row["command"] = data.replace(f"{folder.parent}/", "outputs/")
+    row["command"] = data.replace(f"{folder.parent}/", "outputs/").replace(" threads=1", "")
     return row
 
 
@@ -90,10 +92,16 @@ def main(folder: Path, target: Path) -> None:
     rows = [row_of(path, folder) for path in sorted(folder.rglob("summary.json"))]
     if not rows:
         sys.exit(f"no job below {folder} has left a summary.json")
-    with (target / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    file = target / "results.csv"
+    by_job: dict[str, Mapping[str, str]] = {}
+    if file.exists():
+        with file.open(newline="") as before:
+            by_job = {row["job"]: row for row in csv.DictReader(before)}
+    by_job |= {row["job"]: {key: written(value) for key, value in row.items()} for row in rows}
+    with file.open("w", newline="") as after:
+        writer = csv.DictWriter(after, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: written(value) for key, value in row.items()} for row in rows)
+        writer.writerows(by_job[job] for job in sorted(by_job))
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         sys.stdout.write(f"\n{dataset}\n\n{table([row for row in rows if row['dataset'] == dataset])}\n")
 

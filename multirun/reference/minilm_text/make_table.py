@@ -1,6 +1,8 @@
 """From what ``run.sh`` has left to ``results.csv``, ``over_time.csv``, the tables of the README and the figure.
 
 python multirun/reference/minilm_text/make_table.py outputs/minilm_text
+
+Jobs that the folder lacks stay as ``results.csv`` has them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ NAMES = {
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
 NOTES = {"spikezip": ", spikezip", "layers": ", layers learnt"}
+KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}
 
 
@@ -73,6 +76,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             "over_time": spiking.get("per_timestep", {}).get(metric, []),
         }
         command = re.sub(r"dataset\.data_dir=\S+", f"dataset.data_dir=DATA/{dataset}", summary["command"])
+        command = command.replace(" threads=1", "")
         rows.append(
             row
             | {
@@ -82,6 +86,28 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def earlier() -> list[dict[str, Any]]:
+    """The rows of ``results.csv``, with their curves of ``over_time.csv``."""
+
+    def plain(text: str) -> Any:
+        try:
+            return None if not text else float(text) if re.search(r"[.e]", text) else int(text)
+        except ValueError:
+            return text
+
+    with (HERE / "results.csv").open(newline="") as file:
+        rows = [{key: plain(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    curves: dict[tuple[Any, ...], list[float]] = {}
+    with (HERE / "over_time.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            curves.setdefault(tuple(plain(row[key]) for key in KEY), []).append(float(row["value"]))
+    return [row | {"over_time": curves.get(key_of(row), [])} for row in rows]
+
+
+def key_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in KEY)
 
 
 def over_seeds(rows: Iterable[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
@@ -197,11 +223,12 @@ def write(rows: list[dict[str, Any]]) -> None:
         )
     with (HERE / "over_time.csv").open("w", newline="") as file:
         out = csv.writer(file)
-        out.writerow(["dataset", "seed", "neuron", "granularity", "levels_or_T", "t", "metric", "value"])
+        out.writerow([*KEY, "t", "metric", "value"])
         for row in rows:
             if row["neuron"] not in ("para_inf", "exit"):
-                key = [row[k] for k in ("dataset", "seed", "neuron", "granularity", "levels_or_T")]
-                out.writerows([*key, t, row["metric"], f"{v:.4f}"] for t, v in enumerate(row["over_time"], 1))
+                out.writerows(
+                    [*key_of(row), t, row["metric"], f"{v:.5f}"] for t, v in enumerate(row["over_time"], 1)
+                )
 
 
 def fill(name: str, text: str) -> None:
@@ -239,7 +266,8 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def main(folder: str) -> None:
-    rows = rows_of(Path(folder))
+    found = {key_of(row): row for row in [*earlier(), *rows_of(Path(folder))]}
+    rows = [found[key] for key in sorted(found)]
     write(rows)
     fill("LSQ", levels_table(rows, "lsq", "spikezip", "layers"))
     fill("ParaInf", levels_table(rows, "para_inf"))
