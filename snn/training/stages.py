@@ -148,7 +148,9 @@ def evaluate_networks(experiment: Experiment) -> None:
         if float_measured is not None:
             same = spiking.agreement(float_measured)
             results["spiking"]["agreement_with_float"] = same
-            log.info("same prediction as the float network: %d of %d", same["same_prediction"], same["samples"])
+            log.info(
+                "same prediction as the float network: %d of %d", same["same_prediction"], same["samples"]
+            )
 
 
 def _label(name: str) -> str:
