@@ -53,7 +53,7 @@ def score_over_cost(facet: Facet, cost: Cost, *, subtitle: str = "") -> Figure:
     others = [label for label in known.labels if label not in chosen]
     if others:
         subtitle = f"{subtitle}; in grey: {len(others)} more networks"
-    subtitle = "\n".join(textwrap.wrap(subtitle, 66))
+    subtitle = "\n".join(textwrap.wrap(subtitle, 60))
     top = 0.44 + 0.13 * (subtitle.count("\n") + 1)
     # As high as the labels at the right need to stand below each other.
     height = max(2.2, 0.145 * (len(lines) + 5)) + top + 0.45
