@@ -170,13 +170,13 @@ class Neuron(nn.Module):
         parts = list(run.parts(over_time))
         whole = torch.empty_like(over_time) if len(parts) > 1 else None  # in the same layout of memory
         for samples, rows in parts:
+            arriving, before = over_time[:, rows], previous[rows]
             there = None if mask is None else mask[rows]
             run.watch(self, call, there, samples)
-            counts = self.count_chunk(over_time[:, rows], unit, previous[rows], run)
-            run.watched(counts, previous[rows])
+            counts = self.count_chunk(arriving, unit, before, run)
+            run.watched(counts, before)
             if run.observers:
-                seen = over_time[:, rows], unit, counts, previous[rows], there
-                event = Event(self, call, *seen, samples, parts[-1][0].stop)
+                event = Event(self, call, arriving, unit, counts, before, there, samples, parts[-1][0].stop)
                 for observe in run.observers:
                     observe(run, event)
             if whole is not None:
