@@ -14,7 +14,7 @@ from memory import in_fresh_process, peak_growth
 from torch import Tensor, nn
 
 import snn
-from snn.checks import finds_compiler
+from snn.compiler import find_compiler
 from snn.functional import lif
 from snn.functional.fused import fused
 from snn.neurons.native import NativeNeuron
@@ -79,7 +79,7 @@ def compare_neurons(args: argparse.Namespace) -> bool:
         THEIRS: partial(neuron_pass, node, current, cotangent),
         OURS: partial(neuron_pass, lif, current, cotangent),
     }
-    if finds_compiler():
+    if find_compiler():
         things[FUSED] = within_fused(things[OURS])
     timings = compare(things, THEIRS, args.rounds)
     title = f"LIF forward + backward, {list(shape)}: equal spikes, gradients equal to {error:.1g}"
@@ -133,7 +133,7 @@ def compare_steps(args: argparse.Namespace) -> bool:
     losses = [training_step(*made[name]) for name in made]
     torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
     things: dict[str, Callable[[], Any]] = {name: partial(training_step, *made[name]) for name in made}
-    if finds_compiler():
+    if find_compiler():
         things[FUSED] = within_fused(things[OURS])
     timings = compare(things, THEIRS, args.rounds)
     title = f"Spikformer-4-384, T = 4, {args.batch} pictures: forward + backward"

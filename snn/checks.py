@@ -5,11 +5,10 @@ Light to import: what is heavy is imported where it is asked.
 
 from __future__ import annotations
 
-import os
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from snn.compiler import find_compiler
 from snn.config import Config
 from snn.errors import ConfigError, did_you_mean
 from snn.quantizers.registry import INITS
@@ -97,15 +96,9 @@ def _check_export(form: str, script: str) -> None:
         raise ConfigError("export=nir needs the package nir; `pip install nir`")
 
 
-def finds_compiler() -> bool:
-    """Whether there is a C++ compiler, which ``training.compile`` needs."""
-    compilers = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return any(shutil.which(name) for name in compilers if name)
-
-
 def _check_compiler() -> None:
     """Refuse to compile where nothing is that compiles."""
-    if not finds_compiler():
+    if find_compiler() is None:
         raise ConfigError(
             "training.compile=true needs a C++ compiler (such as g++, or what CXX names), and none was found; "
             "training.compile=false trains the same network more slowly"

@@ -216,8 +216,7 @@ class TrainingConfig:
         cutmix: The same for pasting a part of another picture; 0: off. With both, half of the batches each.
         mix_probability: Share of the batches that are mixed, in [0, 1].
         channels_last: Whether the values of a pixel lie side by side in memory, which suits convolutions.
-        compile: Whether quantisers and LIF neurons that train are compiled (``torch.compile``): see
-            :func:`snn.functional.fused.fused`.
+        compile: Whether quantisers and LIF neurons that train are compiled: see :func:`snn.functional.fused.fused`.
         precision: ``no``, ``bf16``, or ``auto``: bf16 where the device is fast at it. Evaluation is
             always float32.
         workers: Processes that prepare batches.

@@ -21,8 +21,9 @@ _fused: ContextVar[bool] = ContextVar("fused", default=False)
 def fused() -> Iterator[None]:
     """Within it, quantisers and LIF neurons that train are compiled: one pass over memory, not a dozen.
 
-    On a CPU codes and spikes are the same to the last bit; gradients are rounded or summed in another order. Each
-    kind of use is compiled when it is first met, which takes up to a minute.
+    On a CPU codes and spikes are the same to the last bit; gradients are rounded or summed in another order.
+    Quantisers have a kernel of C++ there (:mod:`snn.functional.kernel`), ready in a second; all else is compiled by
+    torch, each kind of use when it is first met, which takes up to a minute.
     """
     token = _fused.set(True)
     try:

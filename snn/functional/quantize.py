@@ -7,18 +7,15 @@ Rounding is to nearest, ties upwards, which is what a neuron does whose membrane
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from snn.functional import kernel
 from snn.functional.fused import compiled, to_be_fused
 from snn.functional.precision import exact_type
-
-_VECTOR = 64  # numbers that a CPU handles at once, at most
 
 
 def codes(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -43,53 +40,44 @@ class _UniformQuantize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, step)
         ctx.bounds, ctx.fuse = (qmin, qmax), fuse
-        arguments = [x.detach()], step.detach(), qmin, qmax
-        (y,) = _fused(_quantize, *arguments) if fuse else _quantize(*arguments)
-        return y
+        x, step = x.detach(), step.detach()
+        if fuse and kernel.has_kernel(x, step):
+            return kernel.quantize(x, step, qmin, qmax)
+        return (compiled(_quantize) if fuse else _quantize)(x, step, qmin, qmax)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        x, step = ctx.saved_tensors
-        arguments = [x.detach(), grad.detach()], step.detach(), *ctx.bounds, *ctx.needs_input_grad[:2]
-        grad_x, grad_step = _fused(_gradients, *arguments) if ctx.fuse else _gradients(*arguments)
-        if grad_step is not None:
-            # Summed out here, because a compiler would compute all that is summed a second time.
-            grad_step = grad_step.sum_to_size(step.shape)
-        return grad_x, grad_step, None, None, None
+        x, step = (tensor.detach() for tensor in ctx.saved_tensors)
+        (qmin, qmax), (for_x, for_step) = ctx.bounds, ctx.needs_input_grad[:2]
+        grad_x: Tensor | None
+        grad_step: Tensor | None
+        if ctx.fuse and kernel.has_kernel(x, step):
+            grad_x, grad_step = kernel.gradients(x, grad, step, qmin, qmax)
+        else:
+            find = compiled(_gradients) if ctx.fuse else _gradients
+            grad_x, grad_step = find(x, grad.detach(), step, qmin, qmax, for_x, for_step)
+            if grad_step is not None:
+                # Summed out here, because a compiler would compute all that is summed a second time.
+                grad_step = grad_step.sum_to_size(step.shape)
+        return grad_x if for_x else None, grad_step if for_step else None, None, None, None
 
 
-def _quantize(tensors: list[Tensor], step: Tensor, qmin: int, qmax: int) -> list[Tensor]:
-    (x,) = tensors
-    return [codes(x.to(step.dtype), step, qmin, qmax).mul_(step).to(x.dtype)]
+def _quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    return codes(x.to(step.dtype), step, qmin, qmax).mul_(step).to(x.dtype)
 
 
 def _gradients(
-    tensors: list[Tensor], step: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
-) -> list[Tensor | None]:
-    """From the input and the gradient of the output: the gradient of the input, and what each element adds to that of
-    the step."""
-    x, grad = tensors
-    ratio, grad = x.to(step.dtype) / step, grad.to(step.dtype)
+    x: Tensor, grad: Tensor, step: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """From the gradient of the output: that of the input, and what each element adds to that of the step."""
+    ratio, upstream = x.to(step.dtype) / step, grad.to(step.dtype)
     rounded = (ratio + 0.5).floor_()
     clipped = rounded.clamp(qmin, qmax)
     # 1 inside of the window, 0 outside, as numbers: masks of bools take several times as long on a CPU.
     inside = rounded.eq_(clipped)
-    grad_x = (grad * inside).to(x.dtype) if for_x else None
-    return [grad_x, clipped.addcmul_(ratio, inside, value=-1).mul_(grad) if for_step else None]
-
-
-def _fused(function: Callable[..., list[Any]], tensors: list[Tensor], step: Tensor, *rest: int) -> list[Any]:
-    """An elementwise function, compiled; pixels of few channels, which fill no vector of the CPU, are joined."""
-    x, channels = tensors[0], step.numel()
-    last = x.dim() == 4 and step.dim() == 3 and x.is_contiguous(memory_format=torch.channels_last)
-    pixels = math.gcd(_VECTOR // channels, x.numel() // channels) if last and channels < _VECTOR else 1
-    if pixels == 1:
-        return compiled(function)(tensors, step, *rest)
-    shape = x.permute(0, 2, 3, 1).shape
-    rows = [each.permute(0, 2, 3, 1).reshape(-1, pixels * channels) for each in tensors]
-    found = compiled(function)(rows, step.flatten().repeat(pixels), *rest)
-    return [None if each is None else each.view(shape).permute(0, 3, 1, 2) for each in found]
+    grad_x = (upstream * inside).to(x.dtype) if for_x else None
+    return grad_x, clipped.addcmul_(ratio, inside, value=-1).mul_(upstream) if for_step else None
 
 
 def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:

@@ -289,13 +289,14 @@ class Trainer:
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The type that matrix products are computed in while training; ``None``: float32.
 
-    ``auto`` is bfloat16 where the device multiplies it fast: recent GPUs, and CPUs with matrix units (AMX).
+    ``auto`` is bfloat16 where the device multiplies it fast: recent GPUs, and CPUs with instructions for it (AMX,
+    AVX-512 BF16).
     """
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-        if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
             return torch.bfloat16
     return None

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn.checks import finds_compiler
-from snn.functional import lsq, qcfs, uniform_quantize
+from snn.compiler import find_compiler
+from snn.functional import kernel, lsq, qcfs, uniform_quantize
 from snn.functional.fused import fused
 
 
@@ -106,20 +106,38 @@ def test_only_the_input_is_saved_for_backward() -> None:
     assert len(autograds) > 1
 
 
-@pytest.mark.skipif(not finds_compiler(), reason="training.compile is refused here: there is no C++ compiler")
+LAYOUTS = [  # shape, channels last, shape of the step
+    ((2, 3, 5, 5), False, (3, 1, 1)),
+    ((4, 3, 4, 4), True, (3, 1, 1)),
+    ((1, 3, 5, 1), True, (3, 1, 1)),
+    ((40, 16, 9, 9), True, (16, 1, 1)),  # several parts, the last not full
+    ((2, 3, 40, 40), False, (3, 1, 1)),
+    ((2, 7, 3), False, (3,)),
+    ((30, 200), False, (200,)),
+    ((5, 6, 70), False, (6, 1)),
+    ((2, 7, 3), False, (1,)),
+    ((2, 7, 3), False, ()),
+    ((0, 3), False, (3,)),
+    ((2, 3, 4), False, (3, 4)),  # more than channels
+]
+
+
+@pytest.mark.skipif(
+    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
+)
+@pytest.mark.parametrize("by", ["kernel", "torch.compile"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_compiled_the_function_is_the_same(dtype: torch.dtype) -> None:
-    last = torch.channels_last
-    for shape, order, signed in (
-        ((2, 3, 5, 5), torch.contiguous_format, False),
-        ((4, 3, 4, 4), last, False),  # 64 pixels: some are joined
-        ((1, 3, 5, 1), last, True),
-        ((2, 7, 3), torch.contiguous_format, True),
-    ):
-        steps = torch.tensor([0.3, 0.5, 0.7])
-        step = steps.reshape(-1, 1, 1) if len(shape) == 4 else steps
-        x = torch.randn(shape).to(dtype).contiguous(memory_format=order)
-        upstream = torch.randn(shape).to(dtype)
+@pytest.mark.parametrize("signed", [False, True])
+def test_compiled_the_function_is_the_same(
+    by: str, dtype: torch.dtype, signed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "torch.compile":
+        monkeypatch.setattr(kernel, "has_kernel", lambda x, step: False)
+    for shape, last, step_shape in LAYOUTS if by == "kernel" else LAYOUTS[:6:3]:
+        order = torch.channels_last if last else torch.contiguous_format
+        step = torch.rand(step_shape) * 0.5 + 0.1
+        x, upstream = (torch.randn(shape).to(dtype).contiguous(memory_format=order) for _ in range(2))
+        assert by != "kernel" or kernel.has_kernel(x, step) == (0 not in shape and step_shape != (3, 4))
         found = []
         for context in (nullcontext(), fused()):
             a, b = x.clone().requires_grad_(), step.clone().requires_grad_()
@@ -132,9 +150,34 @@ def test_compiled_the_function_is_the_same(dtype: torch.dtype) -> None:
         (y, grad_x, grad_step), compiled = found
         assert torch.equal(y, compiled[0])
         assert torch.equal(grad_x, compiled[1])
-        torch.testing.assert_close(grad_step, compiled[2])
-    with fused(), torch.no_grad():  # what is not trained is not compiled
-        assert torch.equal(uniform_quantize(x, step, -4, 4), y)
+        torch.testing.assert_close(grad_step, compiled[2], rtol=1e-4, atol=1e-4)  # in another order
+        with fused(), torch.no_grad():  # what is not trained is not compiled
+            assert torch.equal(uniform_quantize(x, step, -4 if signed else 0, 4), y)
+
+
+@pytest.mark.skipif(
+    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
+)
+def test_the_kernel_keeps_what_is_not_finite_and_sums_alike_on_any_number_of_threads() -> None:
+    x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38, -1e-40])
+    for dtype in (torch.float32, torch.bfloat16):
+        y = kernel.quantize(x.to(dtype), torch.tensor(0.5), -2, 2)
+        assert y.isnan().tolist() == [True, False, False, False, False]
+        assert y[1:].tolist() == [1.0, -1.0, 1.0, 0.0]
+    x, grad, step = torch.randn(60_000, 8), torch.randn(60_000, 8), torch.full((8,), 0.3)
+    threads = torch.get_num_threads()
+    sums = []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            sums.append(kernel.gradients(x, grad, step, -4, 4)[1])
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*sums)
+    step.requires_grad_()
+    uniform_quantize(x, step, -4, 4).backward(grad)
+    assert step.grad is not None
+    torch.testing.assert_close(sums[0], step.grad, rtol=1e-4, atol=1e-3)
 
 
 def test_a_parameter_that_needs_no_gradient_gets_none() -> None:

@@ -34,7 +34,7 @@ spiking() {  # folder, epochs of quantised training, then overrides
     local folder=$1 epochs=$2
     shift 2
     train "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
-        "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" "$@"
+        "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" training.compile=true "$@"
 }
 
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"

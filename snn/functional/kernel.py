@@ -1,0 +1,92 @@
+"""Uniform quantisers on a CPU as one pass over memory: ``quantize.cpp``, compiled when it is first needed."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snn.compiler import find_compiler
+
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_LANES = 64  # numbers in a row, at least: what fills the vectors of a CPU
+_PART = 2**14  # numbers of which the gradients of a step are summed in float32, one after the other
+_FLAGS = ("-O3", "-march=native", "-fno-trapping-math", "-fopenmp", "-std=c++17", "-shared", "-fPIC")
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """The kernels, or ``None`` where they do not compile (other compilers than GCC's and Clang's, no OpenMP)."""
+    source, compiler = Path(__file__).with_name("quantize.cpp"), find_compiler()
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "quantize.so"
+        command = [compiler, *_FLAGS, str(source), "-o", str(built)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return None
+        library = ctypes.CDLL(str(built))
+    size, number, pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
+    for name in _NAMES.values():
+        for function, pointers in (("quantize", 3), ("gradients", 5)):
+            kernel = getattr(library, f"{function}_{name}")
+            kernel.argtypes = [pointer] * pointers + [size] * 4 + [number] * 2 + [ctypes.c_int]
+            kernel.restype = None
+    return library
+
+
+def has_kernel(x: Tensor, step: Tensor) -> bool:
+    """Whether the kernels do for these: on a CPU, in float32 or bfloat16, a step of one axis in float32."""
+    one_axis = step.numel() == max(step.shape, default=1)
+    known = x.device.type == "cpu" and x.dtype in _NAMES and step.dtype == torch.float32
+    return known and one_axis and x.numel() > 0 and _library() is not None
+
+
+def quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+    """Codes times the step, in the type of ``x``."""
+    order, steps, part, _ = _layout(x, step)
+    x = x.contiguous(memory_format=order)
+    y = torch.empty_like(x)
+    _call("quantize", (x, y, steps), part, qmin, qmax)
+    return y
+
+
+def gradients(x: Tensor, grad: Tensor, step: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
+    """From the gradient of the output: those of the input and of the step."""
+    order, steps, part, inner = _layout(x, step)
+    x, grad = x.contiguous(memory_format=order), grad.contiguous(memory_format=order)
+    grad_x = torch.empty_like(x)
+    width = steps.shape[1]
+    sums = torch.zeros(-(-x.numel() // part), width)
+    _call("gradients", (x, grad, grad_x, steps, sums), part, qmin, qmax)
+    by_channel = (
+        sums.view(-1, step.numel(), width).sum((0, 2)) if inner else sums.view(-1, step.numel()).sum(0)
+    )
+    return grad_x, by_channel.view_as(step)
+
+
+def _call(function: str, tensors: tuple[Tensor, ...], part: int, qmin: int, qmax: int) -> None:
+    x, steps = tensors[0], tensors[-1] if function == "quantize" else tensors[-2]
+    kernel = getattr(_library(), f"{function}_{_NAMES[x.dtype]}")
+    pointers = (tensor.data_ptr() for tensor in tensors)
+    kernel(*pointers, steps.shape[0], x.numel(), part, steps.shape[1], qmin, qmax, torch.get_num_threads())
+
+
+def _layout(x: Tensor, step: Tensor) -> tuple[torch.memory_format, Tensor, int, bool]:
+    """How the numbers are to lie in memory, the steps of a row ``[rows, width]``, the numbers of a part, and whether
+    a part is of one channel."""
+    channels = step.numel()
+    axis = next((k - step.dim() for k, size in enumerate(step.shape) if size > 1), -1)
+    last = x.dim() == 4 and axis == -3 and x.is_contiguous(memory_format=torch.channels_last)
+    order = torch.channels_last if last else torch.contiguous_format
+    inner = 1 if last or channels == 1 else math.prod(x.shape[axis:][1:])
+    if inner > 1:
+        return order, step.reshape(-1, 1).expand(-1, min(inner, _LANES)).contiguous(), inner, True
+    row = step.reshape(1, -1).expand(-(-_LANES // channels), -1).reshape(1, -1).contiguous()
+    return order, row, row.numel() * max(1, _PART // row.numel()), False
