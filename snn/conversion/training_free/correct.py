@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -13,7 +14,7 @@ from snn.conversion.training_free.lockstep import run_in_lockstep
 from snn.conversion.training_free.pairs import Pairs, pair, rows_of
 from snn.conversion.training_free.reference import Reference, reference_activation
 from snn.conversion.training_free.rules import RULES, Rule
-from snn.conversion.training_free.weights import input_rows, solvable, solve
+from snn.conversion.training_free.weights import Moments, input_rows, solvable, solve
 from snn.errors import ConfigError, ConversionError, did_you_mean
 from snn.quantizers.base import Quantizer
 from snn.quantizers.da_qcfs import DAQCFS
@@ -151,20 +152,25 @@ def _layerwise(
         return keep(module, x, budget, turn)  # type: ignore[arg-type]
 
     def visit(name: str, kept: list[tuple[Tensor, ...]]) -> bool:
-        seen.setdefault(name, []).extend(kept)
-        if len(seen[name]) < waiting[name] * len(batches):
-            return True
-        calls, module, found = waiting.pop(name), model.get_submodule(name), seen.pop(name)
+        module = model.get_submodule(name)
+        calls_seen[name] += 1
         if isinstance(module, Quantizer):
-            rules[name].fit([pair(module, got, wanted, reference) for got, wanted in found])
+            pairs.setdefault(name, []).extend(pair(module, got, wanted, reference) for got, wanted in kept)
         else:
-            got, wanted = (torch.cat(branch) for branch in zip(*found))
-            solve(module, got, wanted)
+            for got, wanted in kept:
+                moments.setdefault(name, Moments()).add(got, wanted)
+        if calls_seen[name] < waiting[name]:
+            return True
+        calls = waiting.pop(name)
+        if isinstance(module, Quantizer):
+            rules[name].fit(pairs.pop(name))
+        else:
+            solve(module, moments.pop(name))
         # Earlier calls of the same module have gone by uncorrected: start again, with it corrected.
         return calls == 1
 
     while waiting:
-        seen: dict[str, list[tuple[Tensor, ...]]] = {}
+        calls_seen, pairs, moments = Counter[str](), dict[str, list[Pairs]](), dict[str, Moments]()
         before = len(waiting)
         run_in_lockstep(networks, batches, list(waiting), take, visit)
         if len(waiting) == before:

@@ -8,6 +8,8 @@ none, to the shifts that follow.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,35 +43,68 @@ def input_rows(module: nn.Module, x: Tensor, budget: int, turn: int) -> Tensor:
     return rows[turn % stride :: stride].to(torch.float32, copy=True)
 
 
+class Moments:
+    """Sums over the rows of a layer's input from which least squares are solved, of two halves apart; their size does
+    not depend on how many rows there are.
+    """
+
+    def __init__(self) -> None:
+        self._halves: list[list[Tensor]] = []
+
+    def add(self, got: Tensor, wanted: Tensor) -> None:
+        """Rows of the input when the layers before are quantised, and the same rows in the float network.
+
+        Products are summed in float32 over the rows of one call, and in float64 over calls.
+        """
+        gap, middle = wanted - got, len(got) // 2
+        sums = [
+            [one.double() for one in (x.new_tensor(len(x)), x.sum(0), gap.sum(0), x.T @ x, x.T @ gap)]
+            for x, gap in ((got[:middle], gap[:middle]), (got[middle:], gap[middle:]))
+        ]
+        before = self._halves or [[torch.zeros_like(one) for one in half] for half in sums]
+        self._halves = [[a + b for a, b in zip(*pair)] for pair in zip(before, sums)]
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Of the input, and of what it lacks."""
+        count, x, gap = (torch.stack([half[k] for half in self._halves]).sum(0) for k in range(3))
+        return x / count, gap / count
+
+    def centred(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each half ``X'X`` and ``X'G``, means of both halves together taken off."""
+        at, lacks = self.means()
+        for count, x, gap, squares, products in self._halves:
+            off = torch.outer(x, at)
+            yield (
+                squares - off - off.T + count * torch.outer(at, at),
+                products - torch.outer(x, lacks) - torch.outer(at, gap) + count * torch.outer(at, lacks),
+            )
+
+
 @torch.no_grad()
-def solve(module: nn.Module, got: Tensor, wanted: Tensor) -> None:
+def solve(module: nn.Module, moments: Moments) -> None:
     """Put new weights into a layer, in place, unless they would be worse.
 
-    The ridge is the one with which the first half of the rows explains the second half best.
+    The ridge is the one with which one half of the rows explains the other best.
 
     Args:
         module: The layer, with the float network's weights.
-        got: Rows of its input when the layers before are quantised, sample after sample.
-        wanted: The same rows in the float network.
+        moments: Of its input.
     """
     assert isinstance(module, nn.Linear | nn.Conv2d)
     weight = module.weight.flatten(1).to(torch.float64, copy=True)
-    x, gap = got.double(), (wanted - got).double()
-    x, y = x - x.mean(0), (gap - gap.mean(0)) @ weight.T
-    half = len(x) // 2
-    squares = [part.T @ part for part in (x[:half], x[half:])]
-    products = [part.T @ error for part, error in ((x[:half], y[:half]), (x[half:], y[half:]))]
-    changes = {ridge: _ridge(squares[0], products[0], ridge) for ridge in _RIDGES}
-    # What is left of the squared error of the second half, less what there was.
-    gains = {r: ((squares[1] @ c - 2 * products[1]) * c).sum() for r, c in changes.items()}
+    (squares, products), (other_squares, other_products) = (
+        (squares, products @ weight.T) for squares, products in moments.centred()
+    )
+    changes = {ridge: _ridge(squares, products, ridge) for ridge in _RIDGES}
+    # What is left of the squared error of the other half, less what there was.
+    gains = {r: ((other_squares @ c - 2 * other_products) * c).sum() for r, c in changes.items()}
     best = min(gains, key=lambda ridge: float(gains[ridge]))
     if gains[best] < 0:
-        change = _ridge(squares[0] + squares[1], products[0] + products[1], best)
+        change = _ridge(squares + other_squares, products + other_products, best)
         module.weight.data += change.T.to(module.weight).view_as(module.weight)
     if module.bias is not None:
-        left = (wanted.mean(0).double() @ weight.T) - got.mean(0).double() @ module.weight.flatten(
-            1
-        ).double().T
+        got, lacks = moments.means()
+        left = weight @ (got + lacks) - module.weight.flatten(1).double() @ got
         module.bias.data += left.to(module.bias)
 
 
