@@ -43,9 +43,11 @@ def _library() -> ctypes.CDLL | None:
 
 def has_kernel(x: Tensor, step: Tensor) -> bool:
     """Whether the kernels do for these: on a CPU, in float32 or bfloat16, a step of one axis in float32."""
-    one_axis = step.numel() == max(step.shape, default=1)
     known = x.device.type == "cpu" and x.dtype in _NAMES and step.dtype == torch.float32
-    return known and one_axis and x.numel() > 0 and _library() is not None
+    fits = (
+        step.numel() == max(step.shape, default=1) and torch.broadcast_shapes(x.shape, step.shape) == x.shape
+    )
+    return known and fits and x.numel() > 0 and _library() is not None
 
 
 def quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -53,7 +55,7 @@ def quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
     order, steps, part, _ = _layout(x, step)
     x = x.contiguous(memory_format=order)
     y = torch.empty_like(x)
-    _call("quantize", (x, y, steps), part, qmin, qmax)
+    _run("quantize", (x, y, steps), steps, part, qmin, qmax)
     return y
 
 
@@ -64,18 +66,19 @@ def gradients(x: Tensor, grad: Tensor, step: Tensor, qmin: int, qmax: int) -> tu
     grad_x = torch.empty_like(x)
     width = steps.shape[1]
     sums = torch.zeros(-(-x.numel() // part), width)
-    _call("gradients", (x, grad, grad_x, steps, sums), part, qmin, qmax)
+    _run("gradients", (x, grad, grad_x, steps, sums), steps, part, qmin, qmax)
     by_channel = (
         sums.view(-1, step.numel(), width).sum((0, 2)) if inner else sums.view(-1, step.numel()).sum(0)
     )
     return grad_x, by_channel.view_as(step)
 
 
-def _call(function: str, tensors: tuple[Tensor, ...], part: int, qmin: int, qmax: int) -> None:
-    x, steps = tensors[0], tensors[-1] if function == "quantize" else tensors[-2]
-    kernel = getattr(_library(), f"{function}_{_NAMES[x.dtype]}")
+def _run(function: str, tensors: tuple[Tensor, ...], steps: Tensor, part: int, qmin: int, qmax: int) -> None:
+    kernel = getattr(_library(), f"{function}_{_NAMES[tensors[0].dtype]}")
     pointers = (tensor.data_ptr() for tensor in tensors)
-    kernel(*pointers, steps.shape[0], x.numel(), part, steps.shape[1], qmin, qmax, torch.get_num_threads())
+    kernel(
+        *pointers, len(steps), tensors[0].numel(), part, steps.shape[1], qmin, qmax, torch.get_num_threads()
+    )
 
 
 def _layout(x: Tensor, step: Tensor) -> tuple[torch.memory_format, Tensor, int, bool]:

@@ -7,6 +7,7 @@ dataset=$1 part=${2:-all} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/see
 
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor.
 batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" lsq_tensor= para_inf_tensor= spikezip= layers= training_free=8
+float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 case $dataset in
     trec)
@@ -15,7 +16,7 @@ case $dataset in
     sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
     cola) float=4 ;;
     mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 ;;
-    rte) float=6 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
+    rte) float=8 float_lr=3e-5 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
     stsb) float=4 ;;
     imdb) float=2 lsq=16:0 para_inf="8:0 4:1 16:0" ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
@@ -38,7 +39,7 @@ spiking() {  # folder, epochs of quantised training, then overrides
 }
 
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
-if wanted float; then train float training.float.epochs=$float "training.stages=[float,evaluate]"; fi
+if wanted float; then train float "training.float={epochs: $float, lr: $float_lr}" "training.stages=[float,evaluate]"; fi
 if wanted lsq; then
     for granularity in channel tensor; do
         [ $granularity = channel ] && jobs=$lsq || jobs=$lsq_tensor
