@@ -39,9 +39,9 @@ class _UniformQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, fuse: bool) -> Tensor:
         ctx.save_for_backward(x, step)
-        ctx.bounds, ctx.fuse = (qmin, qmax), fuse
         x, step = x.detach(), step.detach()
-        if fuse and kernel.has_kernel(x, step):
+        ctx.bounds, ctx.fuse, ctx.by_kernel = (qmin, qmax), fuse, fuse and kernel.has_kernel(x, step)
+        if ctx.by_kernel:
             return kernel.quantize(x, step, qmin, qmax)
         return (compiled(_quantize) if fuse else _quantize)(x, step, qmin, qmax)
 
@@ -52,7 +52,7 @@ class _UniformQuantize(torch.autograd.Function):
         (qmin, qmax), (for_x, for_step) = ctx.bounds, ctx.needs_input_grad[:2]
         grad_x: Tensor | None
         grad_step: Tensor | None
-        if ctx.fuse and kernel.has_kernel(x, step):
+        if ctx.by_kernel:
             grad_x, grad_step = kernel.gradients(x, grad, step, qmin, qmax)
         else:
             find = compiled(_gradients) if ctx.fuse else _gradients

@@ -11,12 +11,10 @@ import torch
 
 import snn
 from snn.functional import integer_products
-from snn.functional.integer_products import Digits, has_integer_units
+from snn.functional.integer_products import Digits
 from tests.conversion.transformers import quantised
+from tests.needs import needs_integer_units
 
-needs_units = pytest.mark.skipif(
-    not has_integer_units(), reason="needs a CPU with AMX; without it, nothing is integer"
-)
 T = 8
 CASES = {
     ("para_inf", "qcfs"): ("parallel", "collapsed"),
@@ -39,7 +37,7 @@ def counted() -> Iterator[list[int]]:
         yield rows
 
 
-@needs_units
+@needs_integer_units
 @pytest.mark.parametrize("name", ["bert", "vit"])
 @pytest.mark.parametrize(("neuron", "quantizer"), CASES)
 def test_same_read_out(name: str, neuron: str, quantizer: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn.compiler import find_compiler
 from snn.functional import kernel, lsq, qcfs, uniform_quantize
 from snn.functional.fused import fused
+from tests.needs import needs_compiler
 
 
 def straight_through(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -122,9 +122,7 @@ LAYOUTS = [  # shape, channels last, shape of the step
 ]
 
 
-@pytest.mark.skipif(
-    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
-)
+@needs_compiler
 @pytest.mark.parametrize("by", ["kernel", "torch.compile"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("signed", [False, True])
@@ -155,9 +153,7 @@ def test_compiled_the_function_is_the_same(
             assert torch.equal(uniform_quantize(x, step, -4 if signed else 0, 4), y)
 
 
-@pytest.mark.skipif(
-    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
-)
+@needs_compiler
 def test_the_kernel_keeps_what_is_not_finite_and_sums_alike_on_any_number_of_threads() -> None:
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38, -1e-40])
     for dtype in (torch.float32, torch.bfloat16):

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snn.functional.integer_products import Digits, IntegerProducts, has_integer_units
+from snn.functional.integer_products import Digits, IntegerProducts
+from tests.needs import needs_integer_units
 
-pytestmark = pytest.mark.skipif(not has_integer_units(), reason="needs a CPU with AMX")
+pytestmark = needs_integer_units
 
 
 def emitted(

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from snn.compiler import find_compiler
 from snn.conversion.attention import AttentionInCalls
 from snn.functional import lif, lif_step
 from snn.functional.fused import fused
 from snn.functional.surrogate import SURROGATES, derivative, spike
+from tests.needs import needs_compiler
 
 from .reference import FOLDER
 
@@ -77,9 +77,7 @@ def test_spikes_and_gradients_are_those_of_the_unrolled_recursion(options: dict[
     torch.testing.assert_close(got_grad, want_grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.skipif(
-    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
-)
+@needs_compiler
 @pytest.mark.parametrize("options", [{}, {"reset": "soft", "detach_reset": False, "threshold": 0.5}], ids=str)
 def test_fused_the_function_is_the_same(options: dict[str, Any]) -> None:
     pixels = 2.5 * torch.randn(4, 3, 8, 5, 5)
@@ -100,9 +98,7 @@ def test_fused_the_function_is_the_same(options: dict[str, Any]) -> None:
         torch.testing.assert_close(grad_tau, compiled[2], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(
-    find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
-)
+@needs_compiler
 def test_fused_each_kind_of_use_is_compiled_once_and_stays_the_same_within_function_modes() -> None:
     def frames() -> int:
         return torch._dynamo.utils.counters["frames"]["ok"]

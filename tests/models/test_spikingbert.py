@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import snn
 from snn.errors import ConfigError
 from snn.functional import integer_products
-from snn.functional.integer_products import Digits, has_integer_units
+from snn.functional.integer_products import Digits
 from snn.functional.rates import clamped_rate, rate_weight
 from snn.models import create_model
 from snn.models.spikingbert import simulation
@@ -25,6 +25,7 @@ from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.neurons import Law
 from snn.models.spikingbert.simulation import Stopping
 from snn.models.spikingbert.teacher import initialize_from_teacher
+from tests.needs import needs_integer_units
 
 from .small import SMALL, batch, lively_spikingbert
 
@@ -125,7 +126,7 @@ def test_rates_are_those_of_real_tokens_and_padding_changes_nothing() -> None:
     ]
 
 
-@pytest.mark.skipif(not has_integer_units(), reason="needs a CPU with AMX; without it, nothing is integer")
+@needs_integer_units
 @pytest.mark.parametrize("feedback", [False, True])
 def test_training_multiplies_long_simulations_as_integers(
     feedback: bool, monkeypatch: pytest.MonkeyPatch
