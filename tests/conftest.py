@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
 from snn.allocator import keep_freed_memory
+from snn.functional import integer_products
 
 keep_freed_memory()
+
+
+@pytest.fixture
+def integer_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integer products, also where they are exact but no faster: on CPUs without AMX."""
+    if not torch.cpu._is_vnni_supported() or not hasattr(torch.ops.onednn, "qlinear_pointwise"):
+        pytest.skip("needs a CPU with exact products of 8-bit integers (VNNI)")
+    monkeypatch.setattr(integer_products, "has_integer_units", lambda: True)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 
 from snn.compiler import find_compiler
-from snn.functional.integer_products import has_integer_units
 
 needs_compiler = pytest.mark.skipif(
     find_compiler() is None, reason="training.compile is refused here: there is no C++ compiler"
 )
-needs_integer_units = pytest.mark.skipif(
-    not has_integer_units(), reason="needs a CPU with AMX; without it, nothing is integer"
-)
+needs_integer_units = pytest.mark.usefixtures("integer_units")
