@@ -180,6 +180,8 @@ class StageConfig:
         lr: Learning rate; null: that of the optimizer.
         threshold_lr: Learning rate of thresholds; null: as ``lr``.
         patience: Stop after this many epochs without a better validation metric; null: never.
+        dropout: Whether the network's own dropout (of units, probabilities, paths) is on; false suits a network that is
+            to equal its teacher. A spiking network is trained through time without it in any case.
         distill: Share of ``distillation`` in the loss, in [0, 1]; the rest is that of labels. null: 1 where it names
             a teacher, else 0.
         dataset: Instead of the run's; null: that.
@@ -191,6 +193,7 @@ class StageConfig:
     lr: float | None = None
     threshold_lr: float | None = None
     patience: int | None = None
+    dropout: bool = True
     distill: float | None = None
     dataset: DatasetConfig | None = None
     distillation: DistillationConfig | None = None

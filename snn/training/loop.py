@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from snn.config import Config, StageConfig
 from snn.data.data import Data
@@ -23,6 +24,7 @@ from snn.functional.fused import fused
 from snn.functional.padding import valid_positions
 from snn.instantiate import instantiate
 from snn.progress import progress
+from snn.quantizers.base import Quantizer
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
 from snn.training.ema import WeightAverage
@@ -177,6 +179,8 @@ class Trainer:
             figures=self._figures,
         )
         self.learner.train()
+        if not self.stage.dropout:
+            stop_dropout(self.learner)
         for batch in bar:
             with self.accelerator.accumulate(self.learner):
                 loss = self._loss(self._prepared(batch))
@@ -284,6 +288,15 @@ class Trainer:
             and at.epoch - at.best_epoch >= self.stage.patience
             and at.epoch > 0
         )
+
+
+def stop_dropout(model: nn.Module) -> None:
+    """Leave in training mode only what learns from its batches: batch norm, and quantisers that are still to start.
+
+    Dropout is not one kind of module: attention, for one, hands a probability to a kernel while it is in training mode.
+    """
+    for module in model.modules():
+        module.training = module.training and isinstance(module, (_BatchNorm, Quantizer))
 
 
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:

@@ -12,15 +12,17 @@ from torch import nn
 
 from snn.config import Config, DistillationConfig, StageConfig
 from snn.conversion.call import call_model, labels_removed
+from snn.conversion.quantize import quantize, quantizers
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.evaluation.evaluate import evaluate
+from snn.models.registry import create_model
 from snn.training.distillation import DistilledObjective
-from snn.training.loop import Progress, Trainer, autocast_type
+from snn.training.loop import Progress, Trainer, autocast_type, stop_dropout
 from snn.training.losses import classification_loss, distillation_loss
 from snn.training.objective import LabelObjective
 from snn.training.teacher import Teacher
-from tests.training.small import Record, config, pictures, seeded, stage
+from tests.training.small import Flat, Record, config, pictures, seeded, stage
 
 
 def train(
@@ -74,6 +76,45 @@ def test_no_epochs_leave_the_weights_alone(tmp_path: Path) -> None:
     at, record, _ = train(model, config(), stage(epochs=0), tmp_path)
     assert (at.step, record.lines) == (0, [])
     assert all(torch.equal(v, before[k]) for k, v in weights(model).items())
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_can_be_off_in_a_stage(tmp_path: Path, dropout: bool) -> None:
+    model = seeded(Flat, dropout=0.5)
+    model.norm = nn.BatchNorm1d(6)
+    dropped: list[bool] = []
+    model.drop.register_forward_hook(
+        lambda module, inputs, output: dropped.append(not output.equal(inputs[0]))
+    )
+    train(model, config(), stage(epochs=2, dropout=dropout), tmp_path)
+    # 12 steps of training; every validation is without it.
+    assert sum(dropped) == (12 if dropout else 0)
+    assert model.norm.num_batches_tracked == 12
+
+
+def test_without_dropout_attention_has_none_and_quantisers_still_start() -> None:
+    model = create_model(
+        "bert",
+        num_hidden_layers=1,
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=16,
+        vocab_size=50,
+    )
+    model = quantize(
+        model, [{"match": "re:.*intermediate_act_fn", "do": "append", "init": "first_batch"}], levels=4
+    )
+    batch = {
+        "input_ids": torch.arange(12).reshape(2, 6),
+        "attention_mask": torch.ones(2, 6, dtype=torch.long),
+    }
+    model.train()
+    assert not call_model(model, batch).equal(call_model(model, batch))
+    stop_dropout(model.train())
+    (quantizer,) = quantizers(model).values()
+    assert quantizer.calibrated
+    assert quantizer.training
+    assert call_model(model, batch).equal(call_model(model, batch))
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(2, 4), (4, 2), (1, 8)])

@@ -22,12 +22,13 @@ STEPS = (1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ORDER = ("sst2", "trec", "cola", "mrpc", "rte", "stsb", "imdb")
 NAMES = {
     "para_inf": "ParaInf",
-    "training_free": "ParaInf, shift and height",
+    "training_free": "ParaInf, shift and height, untrained",
+    "corrected": "ParaInf, shift and height",
     "lsq": "ST-BIF",
     "if": "integrate-and-fire",
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
-NOTES = {"spikezip": ", spikezip", "layers": ", layers learnt"}
+NOTES = {"spikezip": ", spikezip", "layers": ", layers learnt", "corrected": ", shift and height"}
 KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}
 
@@ -225,7 +226,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         out = csv.writer(file)
         out.writerow([*KEY, "t", "metric", "value"])
         for row in rows:
-            if row["neuron"] not in ("para_inf", "exit"):
+            if row["neuron"] not in ("para_inf", "corrected", "exit"):
                 out.writerows(
                     [*key_of(row), t, row["metric"], f"{v:.5f}"] for t, v in enumerate(row["over_time"], 1)
                 )
@@ -270,7 +271,7 @@ def main(folder: str) -> None:
     rows = [found[key] for key in sorted(found)]
     write(rows)
     fill("LSQ", levels_table(rows, "lsq", "spikezip", "layers"))
-    fill("ParaInf", levels_table(rows, "para_inf"))
+    fill("ParaInf", levels_table(rows, "para_inf", "corrected"))
     fill("over time", time_table(rows))
     fill("data sets", sets_table(rows))
     fill("energy", energy_table(rows, "sst2"))
