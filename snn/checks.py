@@ -68,6 +68,7 @@ def check(config: Config, script: str) -> None:
         raise ConfigError(f"conversion.min_agreement must be in [0, 1]; got {agreement}")
     for index, stage in enumerate(config.training.stages):
         _one_of(f"training.stages[{index}]", stage, STAGES)
+    _check_order(config)
     for name in ("batch_size", "eval_batch_size", "accumulate", "log_every"):
         _at_least(f"training.{name}", getattr(config.training, name), 1)
     for name in ("batches", "rows", "levels"):
@@ -86,6 +87,17 @@ def check(config: Config, script: str) -> None:
         raise ConfigError("T: train.py needs a number of time steps")
     if config.neuron.get("name") is not None and not _native(config):
         check_pair(config.neuron["name"], config.quantization.name if script == "train" else None, config)
+
+
+def _check_order(config: Config) -> None:
+    stages = config.training.stages
+    ordered = [stage for stage in STAGES if stage in stages]
+    if list(stages) != ordered:
+        raise ConfigError(
+            f"training.stages: each once, in the order [{','.join(ordered)}]; got [{','.join(stages)}]"
+        )
+    if "convert" in stages and not {"calibrate", "quantized"} & {*stages} and config.checkpoint is None:
+        raise ConfigError("training.stages: convert needs a quantised network: put calibrate before it")
 
 
 def _check_export(form: str, script: str) -> None:

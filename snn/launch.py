@@ -112,10 +112,20 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
     except Exception as error:
         raise ConfigError(f"cannot read the command line: {str(error).splitlines()[0]}") from None
     overrides = [o for o in overrides if not o.key_or_group.startswith("hydra")]
+    _check_resume(overrides)
     groups = {str(p.relative_to(conf)) for p in conf.rglob("*") if p.is_dir()}
     for override in overrides:
         _check_choice(override, groups, conf)
     _check_keys(script, overrides, groups, conf)
+
+
+def _check_resume(overrides: list[Override]) -> None:
+    if any(o.key_or_group == "resume" and o.value() is not None for o in overrides):
+        others = [o.input_line for o in overrides if o.key_or_group != "resume"]
+        if others:
+            raise ConfigError(
+                f"resume goes on with the config that the run was started with; leave out {', '.join(map(str, others))}"
+            )
 
 
 def _choices(override: Override, available: list[str]) -> list[Any]:

@@ -114,6 +114,9 @@ def test_what_is_said_about_the_data_of_a_checkpoint_holds() -> None:
     asked = ["dataset.limit_test=null", "dataset.limit_train=7", "dataset.max_length=32"]
     said = merge_dataset(saved, composed("evaluate", "checkpoint=somewhere", *asked).dataset)
     assert asdict(said) == saved | {"limit_test": None, "limit_train": 7, "max_length": 32}
+    # A default holds too, where it is said.
+    default = composed("evaluate", "checkpoint=somewhere", "dataset.max_length=128").dataset
+    assert asdict(merge_dataset(saved, default, {"max_length"})) == saved | {"max_length": 128}
 
 
 @pytest.mark.parametrize("script", ["convert", "evaluate"])
@@ -279,6 +282,12 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
         ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
         ({"training.stages": ["float", "quantised"]}, r"training.stages\[1\].*did you mean 'quantized'"),
+        (
+            {"training.stages": ["evaluate", "float"]},
+            r"in the order \[float,evaluate\]; got \[evaluate,float\]",
+        ),
+        ({"training.stages": ["float", "float"]}, r"each once, in the order \[float\]"),
+        ({"training.stages": ["float", "convert"]}, "training.stages: convert needs a quantised network"),
         ({"training.precision": "fp16"}, "training.precision: unknown name 'fp16'"),
         ({"conversion.thresholds": "folow"}, "conversion.thresholds.*did you mean 'follow'"),
         ({"execution.mode": "paralel"}, "execution.mode.*did you mean 'parallel'"),

@@ -11,7 +11,7 @@ import pytest
 
 from snn.config import Config
 from snn.errors import DataError, SNNError
-from snn.launch import check_overrides, launch
+from snn.launch import check_overrides, launch, register
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str, list[Config]]]
@@ -37,12 +37,17 @@ Command = Callable[..., tuple[int, str, list[Config]]]
         ("training.batch_size=many", "training.batch_size"),
         ("training.float.epochs=[1]", "training.float.epochs"),
         ("T=", "T"),
+        (
+            "resume=outputs/x seed=1",
+            "resume goes on with the config that the run was started with; leave out seed=1",
+        ),
         ("T", "cannot read the command line"),
         ("model.args={a: {b}}", "cannot read the command line"),
         ("-m neuron=glob(x*)", "neuron=glob(x*): matches no choice; choices: "),
     ],
 )
 def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
+    register()
     with pytest.raises(SNNError) as error:
         check_overrides("train", arguments.split(" ") if "{" not in arguments else [arguments])
     assert expected in str(error.value)
@@ -61,9 +66,11 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "++optimizer.eps=1e-6 training.stages=[float,evaluate]",
         "quantization.rules=[{match:x,do:keep}]",
         "-m dataset=glob(*,exclude=from_checkpoint) T=2",
+        "resume=outputs/x hydra.job.chdir=false",
     ],
 )
 def test_what_is_right_passes(arguments: str) -> None:
+    register()
     check_overrides("train", arguments.split(" "))
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from snn.data.table import Table
 from snn.errors import DataError, did_you_mean
 
-_UNLABELLED = "a split without labels, as GLUE's test splits are, cannot be used"
+_UNLABELLED = (
+    "class numbers count from 0, and a split without labels, as GLUE's test splits are, cannot be used"
+)
 
 
 def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:

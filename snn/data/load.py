@@ -150,13 +150,14 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
 
 
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:
-    if config.kind != "image" or config.task == "regression":
+    if config.task == "regression":
         return
+    kind = "picture" if config.kind == "image" else "text"
     for table, _, labels in rows.values():
         absent = [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]
         if absent:
             more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-            log.warning("%s has no picture of %s%s", table.where, ", ".join(absent[:5]), more)
+            log.warning("%s has no %s of %s%s", table.where, kind, ", ".join(absent[:5]), more)
 
 
 def _rows(table: Table, names: list[str], config: DatasetConfig) -> _Rows:

@@ -23,9 +23,10 @@ from snn.conversion.rules import parse_rules
 from snn.conversion.surgery import insert
 from snn.conversion.training_free.correct import refuse_solved_weights
 from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
-from snn.evaluation.session import Session, merge_dataset
+from snn.evaluation.session import Session, merge_dataset, said_about_dataset
 from snn.evaluation.training_free import training_free
 from snn.evaluation.verification import verify_network
+from snn.models.label_order import check_classes
 from snn.models.registry import architecture_of, create_model, list_models, spikes_by_itself
 from snn.models.tokenizer import check_tokenizer, load_tokenizer, sizes_from_tokenizer
 from snn.quantizers.qcfs import QCFS
@@ -76,7 +77,7 @@ def build_model(session: Session) -> nn.Module:
         **arguments,
     )
     if session.tokenizer is not None:
-        check_tokenizer(session.tokenizer, model, data.longest)
+        check_tokenizer(session.tokenizer, model, data.longest, pairs=len(session.dataset.text_fields) > 1)
     if getattr(model, "input_kind", data.kind) != data.kind:
         raise ConfigError(
             f"model={asked.name} takes {model.input_kind}, but dataset={session.dataset.name} is {data.kind}"
@@ -101,6 +102,11 @@ def load_parent(session: Session) -> nn.Module:
         raise ConfigError(
             f"dataset={session.dataset.name} has {session.data.num_classes} classes, but the checkpoint has {classes}"
         )
+    check_classes(description.get("labels") or [], session.data.label_names, str(folder))
+    if session.tokenizer is not None:
+        check_tokenizer(
+            session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
+        )
     session.summary["model"] = description["model"]["name"]
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
@@ -118,7 +124,7 @@ def restore_data(session: Session, folder: Path) -> None:
     about = description.get("about") or {}
     if config.dataset.name == "from_checkpoint" and "dataset" not in about:
         raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
-    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset)
+    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset, said_about_dataset())
     if (folder / "tokenizer_config.json").exists():
         name = description["model"]["name"]
         session.tokenizer = load_tokenizer(str(folder), config.paths.cache, model=name)

@@ -63,15 +63,17 @@ def accuracy(confusion: Tensor) -> Tensor:
 
 
 def f1(confusion: Tensor) -> Tensor:
-    """F1 of class 1 if there are two classes, else the mean over all classes; ``[T, C, C]`` to ``[T]``.
+    """F1 of class 1 if there are two classes, else the mean over classes; ``[T, C, C]`` to ``[T]``.
 
-    A class that neither occurs nor is predicted counts 0, as in scikit-learn.
+    A class that neither occurs nor is predicted is no part of the mean, as in scikit-learn.
     """
     confusion = confusion.double()
     hits = confusion.diagonal(dim1=1, dim2=2)
     found = confusion.sum(1) + confusion.sum(2)
     by_class = 2 * hits / found.clamp_min(1)
-    return by_class[:, 1] if confusion.shape[1] == 2 else by_class.mean(1)
+    if confusion.shape[1] == 2:
+        return by_class[:, 1]
+    return by_class.sum(1) / (found > 0).sum(1).clamp_min(1)
 
 
 def matthews(confusion: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ class Scores(torch.nn.Module):
         with warnings.catch_warnings(action="ignore"):
             for name in self.names:
                 of_confusion = SCORES[name].of_confusion
-                value: Tensor = self._of("confusion" if of_confusion else name).compute()
+                value: Tensor = self._counts() if of_confusion else self._of(name).compute()
                 if of_confusion is not None:
                     value = of_confusion(value)
                 found[name] = value.reshape(-1).nan_to_num(0.0).tolist()
@@ -180,7 +182,12 @@ class Scores(torch.nn.Module):
 
     def confusion(self) -> Tensor | None:
         """Counts at the last step, ``[C, C]``, rows by label; ``None`` for a measurement."""
-        return self._of("confusion").compute()[-1] if self.task == "classification" else None
+        return self._counts()[-1] if self.task == "classification" else None
+
+    def _counts(self) -> Tensor:
+        """``[T, C, C]``; torchmetrics drops the axes of a single number, as there is for one step and one class."""
+        metric = self._of("confusion")
+        return metric.compute().view_as(metric.counts)
 
     def so_far(self) -> dict[str, float]:
         """The accuracy at the last step in this process alone; nothing of a measurement."""

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -247,8 +247,24 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def merge_dataset(saved: dict[str, Any], asked: DatasetConfig) -> DatasetConfig:
-    """The data set of a checkpoint, with what was said about it; or the one that was asked for instead."""
+def said_about_dataset() -> set[str]:
+    """Keys of the data set that the command line names, also where it names a default."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return set()
+    keys = (str(said).lstrip("+~").partition("=")[0] for said in HydraConfig.get().overrides.task)
+    return {key.split(".")[1] for key in keys if key.startswith("dataset.")}
+
+
+def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[str] = ()) -> DatasetConfig:
+    """The data set of a checkpoint, with what was said about it; or the one that was asked for instead.
+
+    Args:
+        saved: The checkpoint's.
+        asked: The config's.
+        said: Keys that hold even where their value is the default.
+    """
     if asked.name != "from_checkpoint":
         return asked
     known = DatasetConfig.__dataclass_fields__
@@ -256,7 +272,7 @@ def merge_dataset(saved: dict[str, Any], asked: DatasetConfig) -> DatasetConfig:
     untouched = DatasetConfig(name="from_checkpoint", limit_train=-1, limit_validation=-1, limit_test=-1)
     for name in known:
         value = getattr(asked, name)
-        if value != getattr(untouched, name):
+        if name in said or value != getattr(untouched, name):
             setattr(restored, name, value)
     return restored
 

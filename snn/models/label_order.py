@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from snn.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -48,6 +50,33 @@ def ordered_head(
     log.info("The head of %s has the classes in the order %s: put into ours", source, ", ".join(theirs))
     rows = [have.index(name) for name in want]
     return {key: value[rows] for key, value in head.items()}
+
+
+def check_classes(theirs: Sequence[str], ours: Sequence[str], source: str) -> None:
+    """Compare the classes of a checkpoint with the data's; where their names differ altogether, say so.
+
+    Args:
+        theirs: Classes in the order of the checkpoint's read-out; empty where nobody says.
+        ours: Classes in the order in which the data set numbers them.
+        source: The checkpoint, for messages.
+
+    Raises:
+        ConfigError: The same names in another order: every figure would be wrong.
+    """
+    have, want = [_plain(name) for name in theirs], [_plain(name) for name in ours]
+    if not have or not want or have == want or all(name.isdigit() for name in want):
+        return
+    if sorted(have) == sorted(want):
+        raise ConfigError(
+            f"the checkpoint {source} has the classes in the order {', '.join(theirs)}, the data set in the order "
+            f"{', '.join(ours)}: dataset.label_names=[{','.join(theirs)}] numbers labels that are names alike"
+        )
+    log.warning(
+        "The checkpoint %s is for the classes %s, those here are %s: they are taken one for one",
+        source,
+        ", ".join(theirs),
+        ", ".join(ours),
+    )
 
 
 def _plain(name: str) -> str:

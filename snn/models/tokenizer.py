@@ -60,17 +60,18 @@ def sizes_from_tokenizer(tokenizer: Any, model: str) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in taken and value is not None}
 
 
-def check_tokenizer(tokenizer: Any, model: Any, longest: int | None = None) -> None:
+def check_tokenizer(tokenizer: Any, model: Any, longest: int | None = None, pairs: bool = False) -> None:
     """Refuse a tokenizer that does not fit ``model``.
 
     Args:
         tokenizer: A tokenizer of transformers.
         model: A network made by :func:`snn.create_model`.
         longest: Tokens in the longest text of the data; None where that is not known.
+        pairs: Whether the data are pairs of texts.
 
     Raises:
-        ConfigError: It has more tokens than the model has rows, or pads with another token; or the texts are
-            longer than the model's table of positions.
+        ConfigError: It has more tokens, or kinds of text, than the model has rows, or pads with another token; or the
+            texts are longer than the model's table of positions.
     """
     args = model.spec["args"]
     size, pad = args.get("vocab_size"), args.get("pad_token_id")
@@ -83,6 +84,12 @@ def check_tokenizer(tokenizer: Any, model: Any, longest: int | None = None) -> N
         raise ConfigError(
             f"model.tokenizer: it pads with token {tokenizer.pad_token_id}, but model.args.pad_token_id is {pad}; "
             f"use the tokenizer of the weights, or model.args.pad_token_id={tokenizer.pad_token_id}"
+        )
+    kinds = args.get("type_vocab_size")
+    if pairs and kinds is not None and kinds < 2 and "token_type_ids" in tokenizer.model_input_names:
+        raise ConfigError(
+            f"model.args.type_vocab_size={kinds}, but the tokenizer tells the two texts of a pair apart; set "
+            "model.args.type_vocab_size=2"
         )
     limit = architecture_of(model.spec["name"]).longest
     most = limit(args) if limit is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import logging
 import re
 
 import numpy as np
@@ -154,6 +155,13 @@ def test_names_that_are_numbers_are_names(tmp_path, tokenizer):
     assert set(labels.tolist()) <= {0, 1}
     write(tmp_path, "train.tsv", [("a", 1), ("b", 2), ("c", 1), ("a", 0)])
     assert "label '0' in train.tsv, row 4" in message(lambda: load(tmp_path, tokenizer, **settings))
+
+
+def test_a_number_that_no_row_has_is_said(tmp_path, tokenizer, caplog):
+    write(tmp_path, "train.tsv", [("a", 1), ("b", 2)] * 5)
+    with caplog.at_level(logging.WARNING, "snn"):
+        assert load(tmp_path / "train.tsv", tokenizer).num_classes == 3
+    assert caplog.messages == ["train.tsv has no text of 0"]
 
 
 def test_one_class_only_is_no_error(tmp_path, tokenizer):

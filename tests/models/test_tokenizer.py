@@ -102,6 +102,14 @@ def test_a_tokenizer_that_pads_with_another_token(minilm: Path) -> None:
         check_tokenizer(load_tokenizer("minilm"), model)
 
 
+def test_pairs_need_two_kinds_of_text(minilm: Path) -> None:
+    model = create_model("bert", **{**SMALL["bert"], "vocab_size": 30522, "type_vocab_size": 1})
+    tokenizer = load_tokenizer("minilm")
+    check_tokenizer(tokenizer, model)
+    with pytest.raises(ConfigError, match=r"model\.args\.type_vocab_size=1, but the tokenizer"):
+        check_tokenizer(tokenizer, model, pairs=True)
+
+
 @pytest.mark.parametrize(
     ("name", "most"), [("bert", 12), ("distilbert", 12), ("roberta", 12), ("t5_encoder", None)]
 )

@@ -208,8 +208,10 @@ def energy_table(rows: list[dict[str, Any]], dataset: str) -> str:
         steps = f"{mean(float(r['steps']) for r in group):.1f}"
         cells = [points(group, name) for name in ("float", "quantized", "spiking")]
         energies = [f"{whole:.0f}", f"{quantised:.0f}", f"{spiking:.0f}", f"{spiking / whole:.2f}"]
-        lines.append([names[kind].format(number), len(group), *cells, steps, f"{spikes:,.0f}", *energies])
-    columns = ["network", "seeds", "float", "quantised", "spiking", "steps", "spikes per sample"]
+        lines.append(
+            [names[kind].format(number), len(group), *cells, steps, f"{spikes / 1e3:,.0f}", *energies]
+        )
+    columns = ["network", "seeds", "float", "quantised", "spiking", "steps", "thousand spikes per sample"]
     return table([*columns, "float µJ", "quantised µJ", "spiking µJ", "spiking / float"], lines)
 
 
@@ -220,7 +222,7 @@ def write(rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(columns), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(
-            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+            {k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
     with (HERE / "over_time.csv").open("w", newline="") as file:
         out = csv.writer(file)

@@ -1,0 +1,29 @@
+"""A checkpoint's classes beside the data's."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from snn.errors import ConfigError
+from snn.models.label_order import check_classes
+
+
+def test_the_same_classes_in_another_order_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"in the order pos, neg: dataset\.label_names=\[neg,pos\]"):
+        check_classes(["neg", "pos"], ["pos", "neg"], "run")
+
+
+@pytest.mark.parametrize("ours", [["Neg.", "pos"], ["0", "1"], []])
+def test_what_agrees_or_has_no_names_passes(ours: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "snn"):
+        check_classes(["neg", "pos"], ours, "run")
+    assert not caplog.messages
+
+
+def test_other_classes_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "snn"):
+        check_classes(["neg", "pos"], ["sad", "glad"], "run")
+    (message,) = caplog.messages
+    assert "for the classes neg, pos, those here are sad, glad" in message
