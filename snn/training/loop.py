@@ -28,6 +28,7 @@ from snn.quantizers.base import Quantizer
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
 from snn.training.ema import WeightAverage
+from snn.training.memory_format import guard_narrow_convolutions
 from snn.training.mixing import Mixing
 from snn.training.objective import Batch, LabelObjective, Learner, Objective
 from snn.training.optimizer import build_optimizer
@@ -95,7 +96,11 @@ class Trainer:
         self.name, self.data, self.config, self.stage = name, data, config, stage
         self.tracker, self.state, self.keep_best = tracker, state, keep_best
         settings = config.training
-        if settings.channels_last:
+        narrow = guard_narrow_convolutions(model)
+        self.channels_last = settings.channels_last and not narrow
+        if settings.channels_last and narrow:
+            log.info("training.channels_last: not for this network; convolution %s is too narrow", narrow[0])
+        if self.channels_last:
             model.to(memory_format=torch.channels_last)
         # A sweep runs its jobs in one process, and accelerate's state is a singleton.
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -208,7 +213,7 @@ class Trainer:
         if self.mixing is not None:
             batch = self.mixing(batch, self.progress.epoch, self.progress.batch)
         pixels = batch.get("pixel_values")
-        if self.config.training.channels_last and pixels is not None and pixels.dim() == 4:
+        if self.channels_last and pixels is not None and pixels.dim() == 4:
             batch = {**batch, "pixel_values": pixels.contiguous(memory_format=torch.channels_last)}
         return batch
 
