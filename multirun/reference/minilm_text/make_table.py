@@ -253,7 +253,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         for colour, ((number,), group) in zip(CYCLE, sorted(over_seeds(shown, "levels_or_T").items())):
             curve = [mean(values) for values in zip(*(r["over_time"] for r in group))][:64]
             axes.plot(range(1, len(curve) + 1), curve, color=colour, label=f"{number} codes")
-        baseline = mean(r["float"] for r in shown)
+        baseline = mean({r["seed"]: r["float"] for r in shown}.values())
         axes.axhline(baseline, color=FAINT, linestyle=":", linewidth=1)
         note = f"float {100 * baseline:.1f} %"
         axes.annotate(
