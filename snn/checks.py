@@ -96,8 +96,6 @@ def _check_order(config: Config) -> None:
         raise ConfigError(
             f"training.stages: each once, in the order [{','.join(ordered)}]; got [{','.join(stages)}]"
         )
-    if "convert" in stages and not {"calibrate", "quantized"} & {*stages} and config.checkpoint is None:
-        raise ConfigError("training.stages: convert needs a quantised network: put calibrate before it")
 
 
 def _check_export(form: str, script: str) -> None:

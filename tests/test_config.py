@@ -287,7 +287,6 @@ def test_st_bif_brings_lsq() -> None:
             r"in the order \[float,evaluate\]; got \[evaluate,float\]",
         ),
         ({"training.stages": ["float", "float"]}, r"each once, in the order \[float\]"),
-        ({"training.stages": ["float", "convert"]}, "training.stages: convert needs a quantised network"),
         ({"training.precision": "fp16"}, "training.precision: unknown name 'fp16'"),
         ({"conversion.thresholds": "folow"}, "conversion.thresholds.*did you mean 'follow'"),
         ({"execution.mode": "paralel"}, "execution.mode.*did you mean 'parallel'"),
