@@ -101,6 +101,11 @@ def load_state(folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: 
                 _, index, name = key.split("/", 2)
                 state.setdefault(int(index), {})[name] = value
         optimizer.load_state_dict({"state": state, "param_groups": description["optimizer"]["param_groups"]})
+        for parameter, entries in optimizer.state.items():
+            # In the memory format of its weight: fused optimisers go through both as they lie.
+            for key, value in entries.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
         scheduler.load_state_dict({**scheduler.state_dict(), **description["scheduler"]})
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
