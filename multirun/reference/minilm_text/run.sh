@@ -90,7 +90,7 @@ if wanted training_free; then  # nothing is trained: shift and height of every c
         train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
     done
 fi
-if wanted corrected; then  # trained on from there, towards the float network's predictions alone, without dropout
+if wanted corrected; then  # trained on from there without labels and dropout, towards the float network's predictions, and $lesson
     for at in $corrected; do  # time steps, epochs, rate
         IFS=: read -r steps epochs rate <<<"$at"
         spiking "corrected_channel_$steps" "$epochs" conversion=training_free T="$steps" training.quantized.lr="$rate" \
