@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	$(RUN) train.py model=bert neuron=para_inf T=8
 
 test: $(INSTALLED)
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+# Before torch starts its threads: the processes of `pytest -n` share the machine's cores.
+os.environ.setdefault(
+    "OMP_NUM_THREADS",
+    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))),
+)
+
 import pytest
 import torch
 
