@@ -40,6 +40,15 @@ def test_cosine() -> None:
     assert found[6] == pytest.approx(1.0)
 
 
+def test_what_is_left_of_the_rate() -> None:
+    assert rates("linear", 4, warmup=0.0, final=0.2) == pytest.approx([2.0, 1.6, 1.2, 0.8, 0.4])
+    assert rates("cosine", 2, warmup=0.0, final=0.5) == pytest.approx([2.0, 1.5, 1.0])
+    # A stage that ends where the next one starts: together they are one straight line.
+    whole, first = rates("linear", 10, warmup=0.0), rates("linear", 6, warmup=0.0, final=0.4)
+    assert first == pytest.approx(whole[:7])
+    assert [0.4 * rate for rate in rates("linear", 4, warmup=0.0)] == pytest.approx(whole[6:])
+
+
 def test_constant() -> None:
     assert rates("constant", 5) == [2.0] * 6
     assert rates("constant", 4, warmup=0.5) == pytest.approx([2 / 3, 4 / 3, 2, 2, 2])
@@ -63,3 +72,10 @@ def test_a_warm_up_that_cannot_be(warmup: float) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     with pytest.raises(ConfigError, match=r"scheduler.warmup must be in \[0, 1\); got"):
         schedule.linear(optimizer, 10, warmup)
+
+
+@pytest.mark.parametrize("final", [-0.1, 1.1, float("nan")])
+def test_a_share_that_cannot_be_left(final: float) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    with pytest.raises(ConfigError, match=r"scheduler.final must be in \[0, 1\].*got"):
+        schedule.cosine(optimizer, 10, final=final)
