@@ -8,11 +8,19 @@ defect and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: What a process that prepares batches makes of an error's message: its traceback, which ends in the message itself.
+_FROM_WORKER = re.compile(r"Caught \w+ in DataLoader worker process .*\n[\w.]+Error: (.*)", re.DOTALL)
 
 
 class SNNError(Exception):
     """Base of all errors that are the user's to mend; the message says what came, what was expected and where."""
+
+    def __init__(self, message: str = ""):
+        found = _FROM_WORKER.fullmatch(message.strip())
+        super().__init__(found[1] if found else message)
 
 
 class ConfigError(SNNError, ValueError):

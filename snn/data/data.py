@@ -123,7 +123,7 @@ class Data:
         wanted = kind.wanted(self.config)
         if wanted and split == "train" and (shuffle if augment is None else augment):
             augmentation = kind(self.config, self.seed, epoch, len(rows))
-        return DataLoader(
+        return _Loader(
             _Rows(rows, augmentation),
             batch_sampler=batches,
             collate_fn=_as_it_is,
@@ -137,6 +137,12 @@ class Data:
         sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
         labels = f"{self.num_classes} classes" if self.label_names else self.config.task
         return f"Data({self.source}: {sizes}; {labels}; {self.fingerprint})"
+
+
+class _Loader(DataLoader):
+    def __iter__(self) -> Any:
+        """The batches; one of which no picture can be read is empty, and is left out."""
+        return filter(None, super().__iter__())
 
 
 class _Rows(Dataset):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from snn.data.archive import ARCHIVE_ENDINGS, read_archive
-from snn.data.folder import read_folder
+from snn.data.folder import class_folders, found_splits, read_folder
 from snn.data.schema import DatasetConfig, split_names
 from snn.data.table import Source, Table
 from snn.errors import DataError
@@ -36,12 +36,14 @@ def load_files(config: DatasetConfig) -> Source:
         beside = f"; {root.parent} holds: {_listed(near)}" if near else ""
         raise DataError(f"dataset.data_dir: {root} does not exist{beside}")
     if root.is_file():
-        return Source({"train": read_file(root)}, str(root))
+        table = read_file(root)
+        return Source({"train": table}, str(root), class_folders(table))
     tables = {}
-    for split, stem in split_names(config).items():
+    for split, stem in found_splits(root, split_names(config)).items():
         if stem is not None:
             tables[split] = _joined([read_file(path) for path in find_files(root, split, stem)])
-    return Source(tables, f"{root} ({', '.join(table.where for table in tables.values())})")
+    origin = f"{root} ({', '.join(table.where for table in tables.values())})"
+    return Source(tables, origin, class_folders(tables["train"]))
 
 
 def find_files(root: Path, split: str, stem: str) -> list[Path]:
@@ -119,7 +121,7 @@ def parse(text: str, ending: str, name: str) -> dict[str, list[Any]]:
     """Turn the text of a TSV, CSV, JSON or JSONL file into columns.
 
     Raises:
-        DataError: A row has another number of fields than the header.
+        DataError: A row has another number of fields than the header, or JSON holds something else than rows.
     """
     if ending == ".tsv":
         # No quoting: a quotation mark is a plain character, as GLUE's files have it.
@@ -135,6 +137,10 @@ def parse(text: str, ending: str, name: str) -> dict[str, list[Any]]:
             if len(lengths) < len(records) or len(set(lengths.values())) > 1:
                 raise DataError(f"{name}: a JSON object must map each column to a list, all of one length")
             return records
+        if not isinstance(records, list):
+            raise DataError(
+                f"{name}: expected a list of objects, or an object of columns; got {records!r:.40}"
+            )
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise DataError(f"{name}, row {number}: expected a JSON object, got {type(record).__name__}")

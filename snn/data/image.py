@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -97,6 +97,21 @@ def prepare(
         pixels = _unit_floats(pixels, rows, key)
     pixels = _resized(_with_channels(pixels, config.channels), config.image_size)
     return ImageSplit(pixels, labels, *normalisation(config, pixels.shape[-1]))
+
+
+def check_alike(splits: Mapping[str, Split]) -> None:
+    """Refuse splits whose pictures differ in channels or size.
+
+    Raises:
+        DataError: Says what the pictures of each are, and which keys make them alike.
+    """
+    shapes = {name: split.shape for name, split in splits.items() if isinstance(split, ImageSplit)}
+    if len(set(shapes.values())) > 1:
+        found = ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in shapes.items())
+        raise DataError(
+            f"dataset: the pictures of the splits differ in channels x height x width: {found}; "
+            "dataset.channels=1 or 3 and dataset.image_size=PIXELS make them alike"
+        )
 
 
 def normalisation(config: DatasetConfig, channels: int) -> tuple[np.ndarray, np.ndarray]:

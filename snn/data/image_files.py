@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from snn.data.augment import Augmentation
 from snn.data.image import ImageSplit, normalisation
-from snn.data.pictures import BrokenPictureError, Decoder, Picture
+from snn.data.pictures import BrokenPictureError, Decoder, Picture, is_grey
 from snn.data.schema import DatasetConfig
 from snn.errors import DataError
 
@@ -30,7 +31,8 @@ class FileSplit(ImageSplit):
         mean: Per channel, subtracted from pixels in 0..1.
         std: Per channel, divided by after that.
         decoder: Makes pixels of one size.
-        skip: Leave broken pictures out of their batch, with a warning; otherwise they are an error.
+        where: The source, for messages.
+        skip: Leave broken pictures out of their batch, each with one warning; otherwise they are an error.
     """
 
     def __init__(
@@ -40,10 +42,13 @@ class FileSplit(ImageSplit):
         mean: np.ndarray,
         std: np.ndarray,
         decoder: Decoder,
+        where: str,
         skip: bool = False,
     ):
         super().__init__(np.empty((0, 0, 0, decoder.channels), np.uint8), labels, mean, std)
-        self.pictures, self.decoder, self.skip = pictures, decoder, skip
+        self.pictures, self.decoder, self.where, self.skip = pictures, decoder, where, skip
+        # Shared by the processes that decode, so that their counts are one.
+        self.broken = torch.zeros(len(pictures), dtype=torch.bool).share_memory_()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,26 +56,42 @@ class FileSplit(ImageSplit):
         return self.decoder.channels, self.decoder.size, self.decoder.size
 
     def batch(self, rows: np.ndarray, augmentation: Augmentation | None = None) -> dict[str, Tensor]:
+        """Return those of some rows that can be read; nothing at all where none can."""
         images, good = [], []
         for row in rows.tolist():
             try:
                 picture = self.decoder.open(self.pictures[row])
             except BrokenPictureError as broken:
-                if not self.skip:
-                    raise DataError(_complaint([str(broken)], len(self), "the data")) from None
-                log.warning("%s cannot be read and is left out", broken)
+                self._leave_out(row, str(broken))
                 continue
             box = augmentation.box(row, picture.width, picture.height) if augmentation is not None else None
             images.append(self.decoder.fit(picture, box))
             good.append(row)
-        if not images:
-            raise DataError(f"none of the {len(rows)} pictures of a batch can be read")
-        return self.tensors(np.stack(images), np.array(good), augmentation)
+        return self.tensors(np.stack(images), np.array(good), augmentation) if images else {}
+
+    def _leave_out(self, row: int, name: str) -> None:
+        if not self.skip:
+            raise DataError(
+                f"{self.where}: cannot be read: {name}; dataset.broken=skip leaves out what cannot"
+            )
+        if not self.broken[row]:
+            self.broken[row] = True
+            count = int(self.broken.sum())
+            if count == len(self):
+                raise DataError(f"{self.where}: none of the {count} pictures can be read")
+            log.warning(
+                "%s: cannot be read and is left out: %s (%d of %d so far)", self.where, name, count, len(self)
+            )
 
     def contents(self) -> Iterator[np.ndarray]:
         """Names and labels: reading all pictures for a fingerprint would take as long as an epoch."""
         names = ["/".join(Path(picture.name).parts[-2:]).encode() for picture in self.pictures]
         yield from (np.array(names), self.labels)
+
+
+def channels_of(columns: Iterable[Sequence[Picture]]) -> int:
+    """Channels of encoded pictures as they are: 1 where all of them are grey, 3 where any has colour."""
+    return 1 if all(is_grey(picture) for column in columns for picture in column) else 3
 
 
 def prepare_files(
@@ -88,12 +109,12 @@ def prepare_files(
     Raises:
         DataError: Pictures that cannot be read, or of different sizes where the config names none.
     """
-    channels = config.channels or 3
+    channels = config.channels or channels_of([pictures])
     decoder = Decoder(config.image_size, config.resize, channels, config.interpolation)
     chosen = [pictures[row] for row in rows]
     mean, std = normalisation(config, channels)
     if not _keep_in_memory(config, len(chosen), channels):
-        return FileSplit(chosen, labels, mean, std, decoder, config.broken == "skip")
+        return FileSplit(chosen, labels, mean, std, decoder, where, config.broken == "skip")
     images, good, broken = _decoded(chosen, decoder)
     if broken:
         if config.broken != "skip" or not images:

@@ -32,7 +32,8 @@ def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
         (['0', '1', '2'], ['ham', 'spam'])
     """
     key = f"dataset.label_field={field} in {table.where}"
-    present = [value for value in values if not _is_missing(value)]
+    _refuse_rows(values, key)
+    present = [value for value in _without_spaces(values) if not _is_missing(value)]
     numbers = [_whole(value) for value in present]
     whole = [number for number in numbers if number is not None]
     if len(whole) < len(present):
@@ -52,7 +53,8 @@ def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
 def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str) -> np.ndarray:
     """Turn labels into class numbers.
 
-    A label is the name of a class or, unless the names are numbers themselves, the number of a class.
+    A label is the name of a class or, unless the names are numbers themselves, the number of a class; spaces around it
+    do not count.
 
     Args:
         values: Labels as read.
@@ -61,14 +63,16 @@ def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str
         field: Name of their column, for the error message.
 
     Raises:
-        DataError: A label is missing, negative, too large, not whole, or unknown; with the row, counted from
-        1.
+        DataError: A label is missing, negative, too large, not whole, unknown, or several numbers; with the row,
+        counted from 1.
 
     Example:
         >>> encode(["spam", 0], ["ham", "spam"], Table({}, "train.tsv"), "label")
         array([1, 0])
     """
-    index = {name: number for number, name in enumerate(names)}
+    _refuse_rows(values, f"dataset.label_field={field} in {table.where}")
+    values = _without_spaces(values)
+    index = {name: number for number, name in enumerate(_without_spaces(names))}
     named_by_numbers = all(_whole(name) is not None for name in names)
     codes = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values):
@@ -82,7 +86,7 @@ def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str
 
 
 def measurements(values: Sequence[Any], label_range: Sequence[float], table: Table, field: str) -> np.ndarray:
-    """Turn labels into numbers.
+    """Turn labels into numbers of single precision.
 
     Args:
         values: Labels as read.
@@ -100,9 +104,11 @@ def measurements(values: Sequence[Any], label_range: Sequence[float], table: Tab
         >>> measurements(["2.5", 4], [0, 5], Table({}, "train.tsv"), "label")
         array([2.5, 4. ], dtype=float32)
     """
+    _refuse_rows(values, f"dataset.label_field={field} in {table.where}")
     numbers = np.array([float(v) if not _is_missing(v) and _is_number(v) else np.nan for v in values])
     low, high = label_range or (-np.inf, np.inf)
-    bad = np.flatnonzero(~np.isfinite(numbers) | (numbers < low) | (numbers > high))
+    too_large = np.abs(numbers) > np.finfo(np.float32).max
+    bad = np.flatnonzero(~np.isfinite(numbers) | too_large | (numbers < low) | (numbers > high))
     if len(bad):
         row = int(bad[0])
         place = f"dataset.label_field={field}: label {values[row]!r} in {table.where}, row {row + 1},"
@@ -110,9 +116,23 @@ def measurements(values: Sequence[Any], label_range: Sequence[float], table: Tab
             raise DataError(f"{place} is missing")
         if not np.isfinite(numbers[row]):
             raise DataError(f"{place} is no finite number; dataset.task=regression needs measurements")
+        if too_large[row]:
+            raise DataError(f"{place} is too large for single precision: bring measurements to another unit")
         hint = f" ({_UNLABELLED})" if numbers[row] == -1 else ""
         raise DataError(f"{place} is outside of dataset.label_range={list(label_range)}{hint}")
     return numbers.astype(np.float32)
+
+
+def _refuse_rows(values: Sequence[Any], key: str) -> None:
+    """Raise for labels that are a row of numbers each, such as one-hot codes."""
+    first = next((value for value in values if isinstance(value, list | tuple | np.ndarray)), None)
+    if first is not None:
+        way = "one-hot labels become class numbers by labels.argmax(1)" if len(first) > 1 else "labels[:, 0]"
+        raise DataError(f"{key}: expected one number or name in a row, got {len(first)} in a list; {way}")
+
+
+def _without_spaces(values: Sequence[Any]) -> list[Any]:
+    return [value.strip() if isinstance(value, str) else value for value in values]
 
 
 def _complaint(value: Any, row: int, table: Table, names: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import numpy as np
 from snn.data.builtin import BUILTIN
 from snn.data.cleaning import cleaned
 from snn.data.data import Data
-from snn.data.image import prepare
-from snn.data.image_files import prepare_files
+from snn.data.image import check_alike, prepare
+from snn.data.image_files import channels_of, prepare_files
 from snn.data.labels import class_names, encode, measurements
-from snn.data.pictures import as_pictures
+from snn.data.pictures import Picture, as_pictures
 from snn.data.schema import SPLITS, DatasetConfig, check, role
 from snn.data.split import Split
 from snn.data.splitting import held_out, last_of_each, stratified
@@ -71,8 +72,9 @@ def load_dataset(
             drawn = stratified(labels, limit, rng)
             rows[split] = (table, keep[drawn], labels[drawn])
             how.append(f"{split} limited to {limit}")
-    cache = cache_folder(cache_dir)
-    splits = {split: _split(*part, config, tokenizer, cache) for split, part in rows.items()}
+    cache, settled = cache_folder(cache_dir), _with_channels(config, source)
+    splits = {split: _split(*part, settled, tokenizer, cache) for split, part in rows.items()}
+    check_alike(splits)
     return Data(config, splits, names, "; ".join([source.origin, *how]), seed)
 
 
@@ -191,6 +193,19 @@ def _carve(rows: dict[str, _Rows], config: DatasetConfig) -> list[str]:
         how += ", the last of each" if last else f", seed {seed}" if seed else ""
         done.append(f"{split} is {fraction:g} of the training rows, {how}")
     return done
+
+
+def _with_channels(config: DatasetConfig, source: Source) -> DatasetConfig:
+    """The same config; of encoded pictures, all splits together decide about ``channels: null``."""
+    if config.kind != "image" or config.channels is not None or config.events is not None:
+        return config
+    columns = [_pictures(table, config) for table in source.tables.values()]
+    encoded = [column for column in columns if column is not None]
+    return replace(config, channels=channels_of(encoded)) if len(encoded) == len(columns) else config
+
+
+def _pictures(table: Table, config: DatasetConfig) -> list[Picture] | None:
+    return as_pictures(table.column(config.image_field, "image_field", config.rename))
 
 
 def _split(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 #: left, top, right, bottom, in pixels of the picture.
 Box = tuple[float, float, float, float]
 INTERPOLATIONS = ("bilinear", "bicubic")
+#: Pillow's names for grey: two values, 8 bits (with transparency), and 16 bits or more.
+GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Picture(ABC):
@@ -98,15 +102,10 @@ class Decoder:
         """Decode, in grey or colour.
 
         Raises:
-            BrokenPictureError: It is damaged or no picture.
+            BrokenPictureError: It is damaged or no picture, or nothing says which of its numbers is white.
         """
-        from PIL import Image
-
-        try:
-            with Image.open(io.BytesIO(picture.read())) as opened:
-                return opened.convert("L" if self.channels == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise BrokenPictureError(picture.name) from error
+        with _opened(picture) as opened:
+            return _eight_bits(opened, picture).convert("L" if self.channels == 1 else "RGB")
 
     def fit(self, image: Image, box: Box | None = None) -> np.ndarray:
         """Pixels of a part of a picture.
@@ -139,6 +138,37 @@ class Decoder:
         side = min(width, height) * min(1.0, self.size / (self.resize or self.size))
         left, top = (width - side) / 2, (height - side) / 2
         return left, top, left + side, top + side
+
+
+def is_grey(picture: Picture) -> bool:
+    """Whether the head of a picture says that it is grey; a broken one counts as grey."""
+    try:
+        with _opened(picture) as opened:
+            return opened.mode in GREY_MODES
+    except BrokenPictureError:
+        return True
+
+
+@contextmanager
+def _opened(picture: Picture) -> Iterator[Image]:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(picture.read())) as opened:
+            yield opened
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BrokenPictureError(picture.name) from error
+
+
+def _eight_bits(image: Image, picture: Picture) -> Image:
+    """The upper half of 16 bits, as Pillow itself has it for colour; of grey it would clip all above 255 to white."""
+    from PIL import Image
+
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise BrokenPictureError(f"{picture.name} (32 bits per pixel, where nothing says how much is white)")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def as_pictures(column: Any) -> list[Picture] | None:

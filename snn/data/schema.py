@@ -62,7 +62,8 @@ class DatasetConfig:
         hub_revision: Branch, tag or commit of that repository.
         hub_splits: As ``splits``, for the Hub only, where it names its splits otherwise.
         splits: ``train``, ``validation``, ``test`` → stem of a file in ``data_dir``, or a split of the Hub. A
-            split that is ``null`` is cut off the training rows. Empty: each split is called by its own name.
+            split that is ``null`` is cut off the training rows; one that is ``auto`` too, unless ``data_dir`` holds a
+            folder or archive of its name (or ``val``). Empty: each split is called by its own name.
             Built-in sets come with splits of their own. Further ones, to be measured by
             ``evaluation.split``, are called ``test_NAME`` or ``validation_NAME``.
         text_fields: One column with the text, or two for a pair of texts.
@@ -93,9 +94,10 @@ class DatasetConfig:
         interpolation: How encoded pictures are resized: ``"bilinear"`` or ``"bicubic"``.
         in_memory: Decode encoded pictures once and keep the pixels, rather than each time. ``null``: where they
             take 2 GiB at most and no random parts are cut out of them.
-        broken: Pictures that cannot be decoded: ``"refuse"`` names them and stops, ``"skip"`` leaves them out,
-            named and counted.
-        channels: 1 or 3; grey is repeated, colour is averaged by luminance. ``null``: as they are.
+        broken: Pictures that cannot be decoded: ``"refuse"`` names them and stops (at the first, where they are decoded
+            each time), ``"skip"`` leaves them out, named and counted.
+        channels: 1 or 3; grey is repeated, colour is averaged by luminance. ``null``: as they are; encoded pictures
+            have 1 where all of them are grey, in all splits.
         mean: Per channel, subtracted from pixels in 0..1. One number serves all channels; empty: 0.
         std: Per channel, divided by after that, > 0. One number serves all channels; empty: 1.
         augment_crop: Training images are cut at random out of a frame padded by this many black pixels. 0:

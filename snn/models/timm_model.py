@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from snn.errors import ConfigError, did_you_mean
@@ -14,21 +17,10 @@ from snn.models.architecture import Architecture
 from snn.models.arguments import require
 from snn.models.efficientnet_lite import efficientnet_lite0_tensors
 from snn.models.pictures import PictureCheck
-from snn.models.pooling import Pool, average_pooling
+from snn.models.pooling import NoMaxPooling, Pool, average_pooling
 
-#: What ``model.args.activation`` puts another in place of: activations, not the gates of squeeze-and-excitation.
-ACTIVATIONS = (
-    "ReLU",
-    "ReLU6",
-    "GELU",
-    "GELUTanh",
-    "QuickGELU",
-    "SiLU",
-    "Swish",
-    "Hardswish",
-    "HardSwish",
-    "Mish",
-)
+#: Types that ``model.args.activation`` puts another in place of: activations, not the gates of squeeze-and-excitation.
+ACTIVATIONS = re.compile("(Leaky|P|R|Squared|Star)?ReLU6?|.*(ELU|SiLU|[Ss]wish|Mish).*")
 
 
 def build(
@@ -60,13 +52,16 @@ def build(
         ``pixel_values`` ``[B, in_channels, H, W]`` to logits ``[B, num_classes]``.
 
     Raises:
-        ConfigError: timm knows no such network, or it does not take an option.
+        ConfigError: timm knows no such network, or it does not take an option or pictures of this size, or has nothing
+        that an activation or pooling could be put in place of.
     """
     model = _create(name, _settings(num_classes, name, in_channels, image_size, dropout, drop_path, options))
     if pool == "average":
         average_pooling(model)
     if activation is not None:
-        _replace_activations(model, activation)
+        _replace_activations(model, name, activation)
+    if image_size is not None or pool == "average":
+        _try(model, name, in_channels, image_size, pool)
     size = image_size if _has_one_size(name) else None
     model.register_forward_pre_hook(PictureCheck(in_channels, size), with_kwargs=True)
     return model
@@ -78,12 +73,14 @@ def pretrained(args: Mapping[str, Any], cache_dir: Any = None) -> dict[str, Tens
     Raises:
         ConfigError: There are none, or no network to fetch them.
     """
+    import timm
+
     known = ("name", "in_channels", "image_size", "options")
     settings = _settings(None, **{key: args[key] for key in known}, dropout=0.0, drop_path=0.0)
     try:
-        return _create(args["name"], settings | {"pretrained": True}).state_dict()
+        return timm.create_model(args["name"], pretrained=True, **settings).state_dict()
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _first_line(error)
         raise ConfigError(
             f"model.weights=pretrained: timm cannot fetch the weights of {args['name']} ({reason}); "
             "without a network: model.weights=FILE with weights of your own"
@@ -111,6 +108,11 @@ def _settings(
             f"model.args.name: timm {timm.__version__} has no model {name!r}; {did_you_mean(name, near)}; "
             "timm.list_models() lists all"
         )
+    if "." in name and name not in (tagged := timm.list_pretrained(f"{name.partition('.')[0]}.*")):
+        near = get_close_matches(name, tagged, n=5)
+        raise ConfigError(
+            f"model.args.name: timm has no weights {name!r}; {did_you_mean(name, near or tagged[:5])}"
+        )
     settings: dict[str, Any] = {"in_chans": in_channels, **options}
     if num_classes is not None:
         settings["num_classes"] = num_classes
@@ -126,10 +128,44 @@ def _create(name: str, settings: Mapping[str, Any]) -> nn.Module:
 
     try:
         return timm.create_model(name, **settings)
-    except (TypeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # whatever timm makes of arguments that do not suit
+        unknown = [
+            key for key, value in settings.items() if isinstance(error, KeyError) and value in error.args
+        ]
+        if unknown:
+            raise ConfigError(
+                f"model.args.options.{unknown[0]}: timm knows no {settings[unknown[0]]!r}"
+            ) from None
         given = ", ".join(f"{key}={value}" for key, value in settings.items())
-        raise ConfigError(f"model.args: timm cannot build {name} with {given}: {reason}") from None
+        raise ConfigError(
+            f"model.args: timm cannot build {name} with {given}: {_first_line(error)}"
+        ) from None
+
+
+@torch.no_grad()
+def _try(model: nn.Module, name: str, channels: int, size: int | None, pool: Pool | None) -> None:
+    """Show the network one picture, so that what it cannot take is refused before any work."""
+    about: Any = model.default_cfg
+    usual = about["input_size"][-1]
+    shown = usual if size is None else size
+    picture = torch.zeros(1, channels, shown, shown, device=next(model.parameters()).device)
+    model.eval()
+    try:
+        with NoMaxPooling() if pool == "average" else nullcontext():
+            model(picture)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a library's network makes of a map that has become too small
+        raise ConfigError(
+            f"model.args.image_size={shown}: {name} cannot take pictures of {shown} x {shown} pixels "
+            f"({_first_line(error)}); dataset.image_size={usual} is what timm has it for"
+        ) from None
+    finally:
+        model.train()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _has_one_size(name: str) -> bool:
@@ -139,11 +175,19 @@ def _has_one_size(name: str) -> bool:
     return bool(found is not None and found.fixed_input_size)
 
 
-def _replace_activations(model: nn.Module, activation: Activation) -> None:
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child).__name__ in ACTIVATIONS:
-                setattr(module, name, make_activation(activation))
+def _replace_activations(model: nn.Module, name: str, activation: Activation) -> None:
+    found = [
+        (module, key)
+        for module in model.modules()
+        for key, child in module.named_children()
+        if ACTIVATIONS.fullmatch(type(child).__name__)
+    ]
+    if not found:
+        raise ConfigError(
+            f"model.args.activation={activation}: {name} has no activation module to put it in place of"
+        )
+    for module, key in found:
+        setattr(module, key, make_activation(activation))
 
 
 TIMM = Architecture(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,8 @@ def load_weights(
 ) -> None:
     """Copy tensors into the network, so that all of its own are filled but for a newly initialised head.
 
+    The names of what is random still are then in the network's attribute ``untrained``.
+
     Args:
         model: The network.
         source: What the user wrote, for messages.
@@ -155,6 +158,7 @@ def load_weights(
     taken = {k: v for k, v in tensors.items() if k not in new}
     taken |= ordered_head(taken, architecture.output, described.label_names, labels, source)
     model.load_state_dict(taken, strict=False)
+    model.untrained = sorted(new)  # type: ignore[assignment]
     if new:
         # A new head is what one expects; any other new part costs accuracy until it is trained.
         level = logging.INFO if all(key.startswith(architecture.head) for key in new) else logging.WARNING
@@ -214,9 +218,12 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        what = re.search(r"GLOBAL (\S+) was not", str(error))
+        inside = f"{what[1]} is in it" if what else type(error).__name__
         raise CheckpointError(
-            f"model.weights: {file} holds more than tensors, or is damaged: {reason}"
+            f"model.weights: {file} holds more than tensors, or is damaged ({inside}); nothing in it was run. "
+            f'If you trust it, keep its tensors alone: all = torch.load("{file.name}", weights_only=False); '
+            'torch.save(all["state_dict"], "weights.pth"), or all["model"], or what else holds them'
         ) from None
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

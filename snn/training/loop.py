@@ -187,6 +187,9 @@ class Trainer:
         if not self.stage.dropout:
             stop_dropout(self.learner)
         for batch in bar:
+            if not batch:  # none of its pictures can be read
+                at.batch += 1
+                continue
             with self.accelerator.accumulate(self.learner):
                 loss = self._loss(self._prepared(batch))
                 self.accelerator.backward(loss)

@@ -195,6 +195,8 @@ BAD_FILES = {
     "twice.csv": ("text,text\na,0\n", "names a column twice"),
     "quote.csv": ('text,label\n"a,0\n', "cannot be read"),
     "broken.json": ("{", "cannot be read"),
+    "scalar.json": ("7", "scalar.json: expected a list of objects, or an object of columns; got 7"),
+    "null.json": ("null", "expected a list of objects, or an object of columns; got None"),
     "list.jsonl": ("[1]\n", "row 1: expected a JSON object, got list"),
     "null.jsonl": (
         '{"text": null, "label": 0}\n' * 4,
@@ -262,6 +264,17 @@ def test_label_outside_the_range_names_the_row(tmp_path, tokenizer):
     complaint = message(lambda: load(tmp_path / "train.tsv", tokenizer, label_names=names))
     assert "label 'yess' in train.tsv, row 2," in complaint
     assert "did you mean 'yes'?" in complaint
+
+
+def test_spaces_around_a_label_make_no_class_of_their_own(tmp_path, tokenizer):
+    write(tmp_path, "train.tsv", [("a", "pos"), ("b", " pos"), ("c", "neg "), ("d", "neg")] * 5)
+    data = load(tmp_path / "train.tsv", tokenizer)
+    assert data.label_names == ["neg", "pos"]
+    labels = np.concatenate([split.labels for split in data.splits.values()])
+    assert np.bincount(labels).tolist() == [10, 10]
+    assert load(tmp_path / "train.tsv", tokenizer, label_names=["pos", "neg "]).num_classes == 2
+    write(tmp_path, "train.tsv", [("a", "pos"), ("b", " ")] * 5)
+    assert "row 2, is missing" in message(lambda: load(tmp_path / "train.tsv", tokenizer))
 
 
 def test_label_seen_first_in_a_later_split(tmp_path, tokenizer):

@@ -51,6 +51,7 @@ def test_labels_are_floats_and_there_is_one_output(tmp_path: Path, tokenizer) ->
         ([1, 2, "", 3], {}, r"label '' in train\.tsv, row 3, is missing"),
         ([1, "nan", 2, 3], {}, r"row 2, is no finite number"),
         ([1, 2, 3, "inf"], {}, r"row 4, is no finite number"),
+        ([1, "-1e39", 3], {}, r"label '-1e39' in train\.tsv, row 2, is too large for single precision"),
         (
             [1, 2, 3, 5.5],
             {"label_range": [0, 5]},

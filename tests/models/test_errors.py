@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import pytest
 import torch
 
-from snn.errors import ConfigError
+from snn.errors import CheckpointError, ConfigError
 from snn.models import MODELS, create_model
 
 from .small import SMALL
@@ -61,6 +64,23 @@ def test_pictures_that_do_not_fit(name: str) -> None:
         model(torch.zeros(2, 1, 32, 32))
     with pytest.raises(ConfigError, match="at least"):
         model(torch.zeros(2, 3, 7, 7))
+
+
+def test_a_checkpoint_with_more_than_tensors_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    """As MAE's and SpikeZIP-TF's: the arguments of the script beside the tensors."""
+    monkeypatch.chdir(tmp_path)
+    state = create_model("resnet20", **SMALL["resnet20"]).state_dict()
+    torch.save({"model": state, "args": argparse.Namespace(lr=0.1)}, "released.pth")
+    with pytest.raises(CheckpointError) as error:
+        create_model("resnet20", weights="released.pth", **SMALL["resnet20"])
+    message = str(error.value)
+    assert "\n" not in message
+    assert "released.pth holds more than tensors, or is damaged (argparse.Namespace is in it)" in message
+    # The advice works as it stands, but for the name that this file has for its tensors.
+    advice = message.partition("alone: ")[2].partition(", or ")[0]
+    exec(advice.replace("state_dict", "model"))
+    again = create_model("resnet20", weights="weights.pth", **SMALL["resnet20"])
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in state.items())
 
 
 def test_null_stands_for_not_given() -> None:

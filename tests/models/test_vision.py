@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import create_act
+from timm.layers.pool2d_same import MaxPool2dSame
 from torch import nn
 
 import snn
 from snn.conversion.call import call_model
 from snn.conversion.quantize import quantizers
+from snn.conversion.rules import parse_rules
 from snn.conversion.trace import trace
 from snn.data.wheel import fetch_wheel
 from snn.errors import ConfigError, DataError
@@ -92,6 +95,32 @@ def test_average_pooling_takes_the_same_windows() -> None:
     assert torch.equal(model[1][0](x), nn.functional.avg_pool2d(x, 2))
 
 
+def test_average_pooling_pads_as_timm_does() -> None:
+    model = nn.Sequential(MaxPool2dSame(3, 2), nn.AdaptiveMaxPool2d(2))
+    x = torch.rand(1, 1, 11, 8)
+    largest = model[0](x)
+    average_pooling(model)
+    padded = nn.functional.pad(
+        x, (0, 1, 1, 1)
+    )  # 12 rows of which windows see 13, 8 columns of which they see 9
+    assert model[0](x).shape == largest.shape
+    assert torch.equal(model[0](x), nn.functional.avg_pool2d(padded, 3, 2))
+    assert torch.equal(model[1](x), nn.functional.adaptive_avg_pool2d(x, 2))
+    with pytest.raises(ConfigError, match=r"model\.args\.pool=average: .*dilation=2.* gaps"):
+        average_pooling(nn.Sequential(nn.MaxPool2d(3, dilation=2)))
+
+
+def test_average_pooling_of_a_network_with_padding_as_in_tensorflow() -> None:
+    model = timm(name="resnetv2_18", pool="average", options={"stem_type": "same"}, image_size=37)
+    kinds = {type(module).__name__ for module in model.modules()}
+    assert {kind for kind in kinds if "Pool2d" in kind} == {
+        "AvgPool2dSame",
+        "SelectAdaptivePool2d",
+        "AdaptiveAvgPool2d",
+    }
+    assert logits(model, {"pixel_values": torch.rand(2, 3, 37, 37)}).isfinite().all()
+
+
 def timm(**args: Any) -> nn.Module:
     return create_model("timm", **{"num_classes": 3, "name": "test_resnet", **args}).eval()
 
@@ -128,6 +157,21 @@ def test_timm_options() -> None:
         ({"dropout": 1.0}, ["model.args.dropout", "[0, 1)"]),
         ({"image_size": 0}, ["model.args.image_size", ">= 1"]),
         ({"pool": "avg"}, ["model.args.pool", "average"]),
+        ({"name": "resnet18.a9_in1k"}, ["model.args.name", "no weights", "did you mean", "resnet18.a1_in1k"]),
+        ({"options": {"act_layer": "rellu"}}, ["model.args.options.act_layer", "'rellu'"]),
+        (
+            {"options": {"act_layer": "tanh"}, "activation": "relu"},
+            ["model.args.activation=relu", "no activation"],
+        ),
+        (
+            {"name": "inception_v3", "image_size": 32},
+            ["model.args.image_size=32", "32 x 32", "dataset.image_size"],
+        ),
+        (
+            {"name": "vit_tiny_patch16_224", "image_size": 8},
+            ["model.args.image_size=8", "dataset.image_size"],
+        ),
+        ({"name": "inception_v3", "pool": "average"}, ["model.args.pool=average", "calls max_pool2d"]),
         ({"weights": "nowhere"}, ["model.weights", "'nowhere'", "pretrained", "efficientnet_lite0"]),
         ({"weights": "efficientnet_lite0"}, ["model.args.name=tf_efficientnet_lite0", "test_resnet"]),
     ],
@@ -139,6 +183,67 @@ def test_timm_mistakes_in_one_line(args: dict, words: list[str]) -> None:
     assert len(str(error.value)) < 500
     for word in words:
         assert word in str(error.value)
+
+
+ACTIVATIONS = sorted(set(create_act._ACT_LAYER_DEFAULT) - {"identity"})
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_of_timm_has_a_rule_with_its_sign(name: str) -> None:
+    rules = parse_rules(composed("train", "model=timm").model.places["full"])
+    module = create_act.create_act_layer(name)
+    fitting = [rule for rule in rules if rule.fits("act", module)]
+    assert [rule.options["signed"] for rule in fitting] == [
+        bool((module(torch.linspace(-6, 6, 99)) < 0).any())
+    ]
+    # In place of a quantiser that clips at zero alone there is nothing left to compute.
+    assert (fitting[0].do == "replace") == (name == "relu")
+
+
+def test_para_inf_is_exact_with_hard_activations_and_gates() -> None:
+    torch.manual_seed(0)
+    model = timm(name="mobilenetv3_small_050").double()
+    inputs = batch(model, rows=2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    model.train()(**inputs)
+    model.eval()
+    kinds = ("ReLU", "Hardswish", "Hardsigmoid")
+    places = [name for name, module in model.named_modules() if type(module).__name__ in kinds]
+    quantised = snn.quantize(
+        model, composed("train", "model=timm").model.places["full"], name="qcfs", levels=4
+    )
+    assert len(quantizers(quantised)) == len(places) == 42
+    snn.calibrate(quantised, [inputs])
+    report = snn.verify(quantised, snn.convert(quantised, "para_inf", T=4), [inputs])
+    report.raise_for_tolerance()
+    assert report.differing == 0
+
+
+@pytest.mark.parametrize("kind", ["LeakyReLU", "Hardswish", "ReLU6"])
+def test_any_activation_of_timm_can_be_exchanged(kind: str) -> None:
+    name = {"LeakyReLU": "leaky_relu", "Hardswish": "hard_swish", "ReLU6": "relu6"}[kind]
+    before = timm(options={"act_layer": name})
+    count = sum(type(module).__name__ == kind for module in before.modules())
+    after = timm(options={"act_layer": name}, activation="gelu")
+    assert count > 4
+    assert sum(isinstance(module, nn.GELU) for module in after.modules()) == count
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet20", "resnet34", "vgg16"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_the_quantiser_has_the_sign_of_the_activation(name: str, activation: str) -> None:
+    model = create_model(name, num_classes=3, **{**SMALL[name], "activation": activation})
+    acts = sum(isinstance(module, nn.ReLU | nn.GELU | nn.SiLU) for module in model.modules())
+    quantised = snn.quantize(
+        model, composed("train", f"model={name}").model.places["full"], name="qcfs", levels=4
+    )
+    found = quantizers(quantised).values()
+    assert len(found) == acts
+    assert {quantizer.signed for quantizer in found} == {activation != "relu"}
+    left = sum(isinstance(module, nn.ReLU | nn.GELU | nn.SiLU) for module in quantised.modules())
+    assert left == (0 if activation == "relu" else acts)
 
 
 @pytest.mark.parametrize("name", ["timm", "vit"])
