@@ -41,8 +41,9 @@ def check(config: Config, script: str) -> None:
         return
     if config.export is not None:
         _check_export(config.export, script)
-    if config.T is not None and config.T < 1:
-        raise ConfigError(f"T must be at least 1; got {config.T}")
+    for name in ("T", "threads"):
+        if getattr(config, name) is not None:
+            _at_least(name, getattr(config, name), 1)
     if config.analysis:
         from snn.evaluation.analyses import create_analysis
 
@@ -57,6 +58,11 @@ def check(config: Config, script: str) -> None:
         )
     config.energy.check()
     _one_of("conversion.thresholds", config.conversion.thresholds, ("follow", "fixed"))
+    _one_of("conversion.verify_dtype", config.conversion.verify_dtype, (None, "float32", "float64"))
+    for name in ("verify_batches", "verify_batch_size"):
+        _at_least(f"conversion.{name}", getattr(config.conversion, name), 1)
+    if config.evaluation.limit is not None:
+        _at_least("evaluation.limit", config.evaluation.limit, 1)
     _check_training_free(config)
     if config.conversion.transform_config is not None:
         _check_transform(config)
@@ -76,9 +82,8 @@ def check(config: Config, script: str) -> None:
             _at_least(f"quantization.{name}", getattr(config.quantization, name), 1)
     _check_recipe(config)
     _check_frames(config)
-    _one_of("training.time_loss", config.training.time_loss, ("mean", "tet"))
     for stage in TRAINED:
-        _at_least(f"training.{stage}.epochs", getattr(config.training, stage).epochs, 0)
+        _check_stage(config, stage)
     _check_distillation(config)
     if script != "train":
         if config.checkpoint is None:
@@ -96,6 +101,8 @@ def _check_order(config: Config) -> None:
         raise ConfigError(
             f"training.stages: each once, in the order [{','.join(ordered)}]; got [{','.join(stages)}]"
         )
+    if "spiking" in stages and "convert" not in stages and config.training.spiking.epochs > 0:
+        raise ConfigError("training.stages: spiking needs convert before it")
 
 
 def _check_export(form: str, script: str) -> None:
@@ -131,6 +138,14 @@ def _check_report(report: object, script: str) -> None:
 
 def _check_recipe(config: Config) -> None:
     training = config.training
+    _one_of("training.time_loss", training.time_loss, ("mean", "tet"))
+    _at_least("training.workers", training.workers, 0)
+    if training.clip_norm is not None and not training.clip_norm > 0:
+        raise ConfigError(
+            f"training.clip_norm must be above 0, or null for no limit; got {training.clip_norm}"
+        )
+    if not 0 <= training.label_smoothing < 1:
+        raise ConfigError(f"training.label_smoothing must be in [0, 1); got {training.label_smoothing}")
     if training.ema is not None and not 0 < training.ema < 1:
         raise ConfigError(f"training.ema must be between 0 and 1, such as 0.999, or null; got {training.ema}")
     for name in ("mixup", "cutmix"):
@@ -145,6 +160,19 @@ def _check_recipe(config: Config) -> None:
         raise ConfigError(
             f"training.{key} mixes pictures and their classes; dataset={config.dataset.name} has none: set it to 0"
         )
+
+
+def _check_stage(config: Config, stage: str) -> None:
+    section, where = getattr(config.training, stage), f"training.{stage}"
+    _at_least(f"{where}.epochs", section.epochs, 0)
+    for name in ("lr", "threshold_lr"):
+        if getattr(section, name) is not None:
+            _at_least(f"{where}.{name}", getattr(section, name), 0)
+    runs = stage in config.training.stages and not (stage == "spiking" and section.epochs == 0)
+    # Without the key the optimiser has a default of its own.
+    rates = (config.optimizer.get("lr", 0), section.lr)
+    if runs and rates == (None, None):
+        raise ConfigError(f"optimizer.lr is null, and so is {where}.lr: give one of them a learning rate")
 
 
 def _check_transform(config: Config) -> None:
@@ -211,6 +239,7 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
     Raises:
         ConfigError: One line that names both keys.
     """
+    from snn.conversion.convert import check_options
     from snn.neurons.execution import EXECUTIONS, check_execution, check_spread
     from snn.neurons.registry import NEURONS
 
@@ -226,6 +255,8 @@ def check_pair(neuron: str, quantization: str | None, config: Config) -> None:
     check_spread(1 if spread is None else spread, coding or law.codings[0], config.T)
     _one_of("execution.mode", config.execution.mode, EXECUTIONS)
     check_execution(law, config.T, config.execution.mode, config.execution.chunk)
+    of_the_network = ("name", "coding", "spread")
+    check_options(law, {k: v for k, v in config.neuron.items() if v is not None and k not in of_the_network})
 
 
 def _check_training_free(config: Config) -> None:

@@ -22,6 +22,8 @@ from snn.errors import ConfigError, SNNError, did_you_mean
 from snn.shorthand import written_out
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+#: Keys of ``model`` that a checkpoint decides.
+OF_THE_CHECKPOINT = ("weights", "tokenizer", "num_classes", "activation", "rename")
 log = logging.getLogger(__name__)
 
 Job = Callable[[Config, Path], float]
@@ -113,6 +115,7 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
         raise ConfigError(f"cannot read the command line: {str(error).splitlines()[0]}") from None
     overrides = [o for o in overrides if not o.key_or_group.startswith("hydra")]
     _check_resume(overrides)
+    _check_checkpoint(overrides)
     groups = {str(p.relative_to(conf)) for p in conf.rglob("*") if p.is_dir()}
     for override in overrides:
         _check_choice(override, groups, conf)
@@ -126,6 +129,15 @@ def _check_resume(overrides: list[Override]) -> None:
             raise ConfigError(
                 f"resume goes on with the config that the run was started with; leave out {', '.join(map(str, others))}"
             )
+
+
+def _check_checkpoint(overrides: list[Override]) -> None:
+    said = {o.key_or_group: o for o in overrides if not o.is_delete() and o.value()}
+    others = [str(said[f"model.{key}"].input_line) for key in OF_THE_CHECKPOINT if f"model.{key}" in said]
+    if others and "checkpoint" in said:
+        raise ConfigError(
+            f"checkpoint brings its network and tokenizer along; leave out {', '.join(others)}, which would say nothing"
+        )
 
 
 def _choices(override: Override, available: list[str]) -> list[Any]:

@@ -270,6 +270,7 @@ def test_st_bif_brings_lsq() -> None:
     ("change", "expected"),
     [
         ({"T": 0}, "T must be at least 1; got 0"),
+        ({"threads": 0}, "threads must be at least 1; got 0"),
         ({"T": None}, "T: train.py needs a number of time steps"),
         ({"quantization.levels": 0}, "quantization.levels must be at least 1; got 0"),
         (
@@ -281,10 +282,25 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.batch_size": 0}, "training.batch_size must be at least 1; got 0"),
         ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
         ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
+        ({"training.clip_norm": -1.0}, "training.clip_norm must be above 0, or null for no limit; got -1.0"),
+        ({"training.clip_norm": 0.0}, "training.clip_norm must be above 0"),
+        ({"training.label_smoothing": -0.1}, r"training.label_smoothing must be in \[0, 1\); got -0.1"),
+        ({"training.label_smoothing": 1.5}, r"training.label_smoothing must be in \[0, 1\); got 1.5"),
+        ({"training.workers": -1}, "training.workers must be at least 0; got -1"),
+        ({"training.quantized.lr": -0.1}, "training.quantized.lr must be at least 0; got -0.1"),
+        ({"optimizer.lr": None}, "optimizer.lr is null, and so is training.float.lr: give one of them"),
+        (
+            {"optimizer.lr": None, "training.float.lr": 0.1},
+            "optimizer.lr is null, and so is training.quantized.lr",
+        ),
         ({"training.stages": ["float", "quantised"]}, r"training.stages\[1\].*did you mean 'quantized'"),
         (
             {"training.stages": ["evaluate", "float"]},
             r"in the order \[float,evaluate\]; got \[evaluate,float\]",
+        ),
+        (
+            {"training.stages": ["float", "spiking"], "training.spiking.epochs": 1},
+            "training.stages: spiking needs convert before it",
         ),
         ({"training.stages": ["float", "float"]}, r"each once, in the order \[float\]"),
         ({"training.precision": "fp16"}, "training.precision: unknown name 'fp16'"),
@@ -292,6 +308,15 @@ def test_st_bif_brings_lsq() -> None:
         ({"execution.mode": "paralel"}, "execution.mode.*did you mean 'parallel'"),
         ({"neuron.name": "para_in"}, "neuron: unknown name 'para_in'; did you mean 'para_inf'"),
         ({"neuron.coding": "sum"}, "neuron=para_inf works under coding mean; got neuron.coding=sum"),
+        ({"neuron.order": "erly"}, "neuron.order must be one of early, late, even; got 'erly'"),
+        ({"neuron.ordr": "early"}, "neuron.ordr: para_inf takes no such argument; did you mean 'order'"),
+        (
+            {"neuron.name": "integrate_fire", "neuron.order": None, "neuron.initial": "x"},
+            "neuron=integrate_fire: '<='",
+        ),
+        ({"conversion.verify_dtype": "float16"}, "conversion.verify_dtype: .*did you mean 'float64'"),
+        ({"conversion.verify_batches": 0}, "conversion.verify_batches must be at least 1; got 0"),
+        ({"evaluation.limit": 0}, "evaluation.limit must be at least 1; got 0"),
         ({"execution.chunk": 2}, "neuron=para_inf needs all T steps at once"),
         ({"execution.mode": "stepwise"}, "neuron=para_inf needs all T steps at once"),
         (
@@ -326,6 +351,15 @@ def test_what_cannot_work_is_refused(change: dict[str, Any], expected: str) -> N
     with pytest.raises(ConfigError, match=expected) as error:
         check(typed(config), "train")
     assert "\n" not in str(error.value)
+
+
+def test_each_stage_may_have_a_learning_rate_of_its_own() -> None:
+    config = composed("train", "optimizer.lr=null", "training.float.lr=0.1", "training.quantized.lr=0.2")
+    assert (config.optimizer["lr"], config.training.spiking.lr) == (
+        None,
+        None,
+    )  # without epochs, so without a rate
+    assert composed("train", "~optimizer.lr").optimizer.get("lr") is None
 
 
 @pytest.mark.parametrize("script", ["convert", "evaluate"])

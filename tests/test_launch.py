@@ -41,6 +41,11 @@ Command = Callable[..., tuple[int, str, list[Config]]]
             "resume=outputs/x seed=1",
             "resume goes on with the config that the run was started with; leave out seed=1",
         ),
+        (
+            "checkpoint=outputs/x model.activation=relu model.weights=minilm",
+            "checkpoint brings its network and tokenizer along; leave out model.weights=minilm, model.activation=relu",
+        ),
+        ("-m checkpoint=a,b model.num_classes=2,3", "leave out model.num_classes=2,3"),
         ("T", "cannot read the command line"),
         ("model.args={a: {b}}", "cannot read the command line"),
         ("-m neuron=glob(x*)", "neuron=glob(x*): matches no choice; choices: "),
@@ -67,6 +72,8 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "quantization.rules=[{match:x,do:keep}]",
         "-m dataset=glob(*,exclude=from_checkpoint) T=2",
         "resume=outputs/x hydra.job.chdir=false",
+        "checkpoint=outputs/x model=bert model.weights=null model.rename=[]",
+        "checkpoint=null model.activation=relu",
     ],
 )
 def test_what_is_right_passes(arguments: str) -> None:

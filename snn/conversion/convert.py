@@ -16,6 +16,7 @@ from snn.conversion.plan import Plan
 from snn.conversion.quantize import quantizers, refuse_half_precision
 from snn.conversion.surgery import replace
 from snn.errors import ConfigError, ConversionError, did_you_mean
+from snn.neurons.base import Neuron
 from snn.neurons.registry import NEURONS
 from snn.registry import accepted
 
@@ -51,10 +52,7 @@ def convert(
     kind = NEURONS.get(neuron)
     if T < 1:
         raise ConfigError(f"T must be at least 1; got {T}")
-    known = [n for n in accepted(kind) if n not in ("threshold", "axis", "qmin", "qmax", "arguments")]
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"neuron.{name}: {neuron} takes no such argument; {did_you_mean(name, known)}")
+    check_options(kind, options)
     coding = coding or kind.codings[0]
     if coding not in kind.codings:
         raise ConfigError(
@@ -74,6 +72,24 @@ def convert(
     network = SpikingNetwork(spiking, T, coding, execution, chunk, spread)
     network.requires_grad_(False)
     return network
+
+
+def check_options(kind: type[Neuron], options: Mapping[str, Any]) -> None:
+    """Refuse arguments that a neuron does not take, and values that it cannot have.
+
+    Raises:
+        ConfigError: Names the argument.
+    """
+    known = [n for n in accepted(kind) if n not in ("threshold", "axis", "qmin", "qmax", "arguments")]
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"neuron.{name}: {kind.name} takes no such argument; {did_you_mean(name, known)}"
+            )
+    try:
+        kind(torch.ones(1), None, 0, 1, **options)
+    except TypeError as error:
+        raise ConfigError(f"neuron={kind.name}: {error}") from None
 
 
 def with_levels(model: nn.Module, levels: int) -> nn.Module:

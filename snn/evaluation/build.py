@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from dataclasses import asdict
@@ -43,8 +44,9 @@ def build_model(session: Session) -> nn.Module:
         return load_parent(session)
     asked = config.model
     if session.dataset.kind == "text":
+        key = "model.weights" if asked.tokenizer is None else "model.tokenizer"
         source = asked.tokenizer or asked.weights
-        session.tokenizer = load_tokenizer(source, config.paths.cache, model=asked.name)
+        session.tokenizer = load_tokenizer(source, config.paths.cache, model=asked.name, key=key)
     if session.dataset.events is not None and not architecture_of(asked.name).native:
         fit = [name for name in list_models(native=True) if architecture_of(name).input_kind == "image"]
         raise ConfigError(
@@ -202,6 +204,22 @@ def quantized(session: Session, model: nn.Module) -> nn.Module:
     insert(model, made)
     log.info("%d quantisers inserted (%s)", len(made.actions), session.config.quantization.name)
     return model.to(session.device)
+
+
+def rehearse_quantization(session: Session, model: nn.Module) -> None:
+    """Refuse rules and quantisers that do not suit a float network, before anything is done with it.
+
+    Args:
+        session: With its data.
+        model: It is left as it is.
+
+    Raises:
+        ConfigError: Places, rules or arguments of the quantiser that cannot work.
+        ConversionError: The rules quantise nothing.
+    """
+    copied = copy.deepcopy(model)
+    insert(copied, make_plan(session, copied))
+    _traced(session, copied.to(session.device))
 
 
 def calibrated(session: Session, model: nn.Module) -> nn.Module:

@@ -68,11 +68,10 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
     """
     with open_session(config, folder, "evaluate") as session:
         model = load_parent(session)
+        session.summary["split"] = split = session.evaluated_split()
         analysis = create_analysis(config.analysis)
         if analysis is not None:
             analysis.check(session)
-        split = config.evaluation.split
-        session.summary["split"] = split
         if spikes_by_itself(model):
             if analysis is not None and not analysis.native:
                 raise ConversionError(

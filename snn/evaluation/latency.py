@@ -144,7 +144,13 @@ class Latency(Analysis):
             raise ConfigError(f"analysis.calls must be at least 1; got {self.calls}")
 
     def check(self, session: Session) -> None:
-        """Nothing that the data set could contradict before it is read."""
+        split = session.evaluated_split()
+        samples = len(session.data.splits[split])
+        if max(self.batch_sizes) > samples:
+            raise ConfigError(
+                f"analysis.batch_sizes: {max(self.batch_sizes)} is more than the {samples} samples of "
+                f"{session.dataset.name}'s {split} split"
+            )
 
     def run(self, session: Session, network: nn.Module) -> None:
         with session.timed("analysis latency"):
@@ -187,11 +193,6 @@ class Latency(Analysis):
         loader = session.batches(session.config.evaluation.split, size, bucket=False)
         found: Sequence[dict[str, Tensor]] = [labels_removed(batch) for batch in islice(loader, self.calls)]
         full = [inputs for inputs in found if len(next(iter(inputs.values()))) == size]
-        if not full:
-            raise ConfigError(
-                f"analysis.batch_sizes: {size} is more than the samples of {session.dataset.name}'s "
-                f"{session.config.evaluation.split} split"
-            )
         return [{k: v.to(session.device) for k, v in inputs.items()} for inputs in full]
 
 

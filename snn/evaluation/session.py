@@ -26,7 +26,7 @@ from snn.data.data import Data
 from snn.data.events import EventSplit
 from snn.data.load import load_dataset
 from snn.data.schema import DatasetConfig
-from snn.errors import ConfigError
+from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.energy import energy
 from snn.evaluation.evaluate import Measurement, evaluate
 from snn.evaluation.neurobench import neurobench
@@ -99,6 +99,20 @@ class Session:
         if dataset != self.dataset:
             self.dataset = dataset
             vars(self).pop("data", None)
+
+    def evaluated_split(self) -> str:
+        """The split that is measured.
+
+        Raises:
+            ConfigError: The data set has no such split.
+        """
+        split = self.config.evaluation.split
+        if split not in self.data.splits:
+            raise ConfigError(
+                f"evaluation.split: dataset={self.dataset.name} has no split {split!r}; "
+                f"{did_you_mean(split, self.data.splits)}"
+            )
+        return split
 
     def batches(self, split: str, size: int | None = None, **options: Any) -> Any:
         """A loader over a split in a fixed order, similar lengths together."""

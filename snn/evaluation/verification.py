@@ -11,7 +11,6 @@ from torch import nn
 from snn.conversion.attribution import attribute
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.verify import verify
-from snn.errors import ConfigError
 from snn.evaluation.session import Session
 from snn.tracking.files import write_text
 
@@ -31,16 +30,9 @@ def verify_network(
 
     Returns:
         Both as Markdown. Whether the conversion passed is in ``record``.
-
-    Raises:
-        ConfigError: An unknown ``conversion.verify_dtype``.
     """
     asked = session.config.conversion
-    dtype = None if asked.verify_dtype is None else getattr(torch, asked.verify_dtype, None)
-    if asked.verify_dtype is not None and not isinstance(dtype, torch.dtype):
-        raise ConfigError(
-            f"conversion.verify_dtype: unknown type {asked.verify_dtype!r}; choices: float32, float64"
-        )
+    dtype = None if asked.verify_dtype is None else getattr(torch, asked.verify_dtype)
     loader = session.batches("validation", asked.verify_batch_size)
     taken = [batch for batch, _ in zip(loader, range(asked.verify_batches))]
     batches = [{k: v.to(session.device) for k, v in batch.items()} for batch in taken]

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 def rebuilt(model: nn.Module, **changes: Any) -> nn.Module:
     """A network with some arguments changed, and the weights of ``model``; itself if nothing changes.
 
+    The names of what is random still, a new head, are in its attribute ``untrained``.
+
     Args:
         model: A float or natively spiking network made by :func:`snn.create_model`.
         **changes: Arguments that no weight's shape depends on, such as ``T``, or ``num_classes``, which makes the head
@@ -45,6 +47,7 @@ def rebuilt(model: nn.Module, **changes: Any) -> nn.Module:
         raise CheckpointError(
             f"model={name} cannot take {_listed(changed)}: {(missing or found.unexpected_keys)[0]} does not fit"
         )
+    new.untrained = found.missing_keys
     log.info("%s: changed to %s%s", name, _listed(changed), "; its head is new" if head else "")
     return new.to(next(model.parameters()).device).train(model.training)
 

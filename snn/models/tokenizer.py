@@ -20,7 +20,10 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "
 
 
 def load_tokenizer(
-    source: str | Path | None = None, cache_dir: str | Path | None = None, model: str | None = None
+    source: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    model: str | None = None,
+    key: str = "model.tokenizer",
 ) -> PreTrainedTokenizerBase:
     """Load a tokenizer.
 
@@ -29,6 +32,7 @@ def load_tokenizer(
             a Hub name. None, for weights that are random, stands for ``"minilm"``.
         cache_dir: Where pinned files are kept; None for the default place.
         model: Registered model that the tokens are for: token types are left out where it takes none.
+        key: The config key that ``source`` comes from, for messages.
 
     Raises:
         ConfigError: No tokenizer is there.
@@ -36,7 +40,7 @@ def load_tokenizer(
     from transformers import AutoTokenizer
 
     source = str(source or "minilm")
-    folder = locate(source, cache_dir, "text", key="model.tokenizer")
+    folder = locate(source, cache_dir, "text", key=key)
     if not folder.is_dir() or not any(any(folder.glob(name)) for name in FILES):
         there = listing(folder if folder.is_dir() else folder.parent)
         raise ConfigError(f"model.tokenizer: no tokenizer.json in {source!r}; {there}")

@@ -6,15 +6,14 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from snn.checks import check
-from snn.config import Config, typed
+from snn.config import Config
 from snn.conversion.checkpoint import (
     DESCRIPTION,
     find_checkpoint,
@@ -23,14 +22,15 @@ from snn.conversion.checkpoint import (
     save_checkpoint,
 )
 from snn.conversion.network import SpikingNetwork
-from snn.errors import CheckpointError, ConfigError
 from snn.evaluation.build import build_model, print_plan, restore_data
 from snn.evaluation.session import Session, open_session
 from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
+from snn.training.later_stages import check_later_stages
 from snn.training.lesson import build_objective, fitted, start_from_teacher
 from snn.training.loop import Trainer
 from snn.training.objective import Objective
 from snn.training.resume import read_progress
+from snn.training.run_folder import refuse_other_run, resumed_config
 from snn.training.stages import NETWORKS, STAGES
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,15 @@ def run(config: Config, folder: Path) -> float:
 
     Args:
         config: The checked config.
-        folder: The run's folder; with ``resume`` the one to go on in.
+        folder: The run's folder. In one that holds networks a run goes on, with ``resume`` or with the same config.
 
     Returns:
         What the spiking network is judged by on the test split, or validation's best if it was not evaluated.
     """
     if config.resume is not None:
         config = resumed_config(config, folder)
+    else:
+        refuse_other_run(config, folder)
     progress = read_progress(folder / "resume")
     step = progress["step"] if progress else None
     with open_session(config, folder, "train", resume_step=step) as session:
@@ -86,9 +88,12 @@ class Experiment:
         return self.session.folder / "stages" / name
 
     def start(self) -> nn.Module:
-        """The network that the first stage gets."""
+        """The network that the first stage gets; what the later ones need is asked for now."""
         model = build_model(self.session)
-        return model if self.config.checkpoint is None else fitted(model, self.session)
+        if self.config.checkpoint is not None:
+            model = fitted(model, self.session)
+        check_later_stages(self.session, model)
+        return model
 
     def latest(self) -> nn.Module:
         """The network that the last finished stage left, or the one to start from."""
@@ -173,15 +178,7 @@ class Experiment:
 
     def objective(self, name: str, model: nn.Module) -> Objective:
         """What a stage minimises and is judged by."""
-        return build_objective(self.session, name, model, self.own_teacher)
-
-    def own_teacher(self, stage: str) -> nn.Module:
-        """The float network of this run, which a stage learns from if no other teacher is named."""
-        if "float" not in self.present() or stage == "float":
-            raise ConfigError(
-                f"training.{stage}.distill needs a teacher: the float stage before it, or distillation.teacher"
-            )
-        return self.load("float")
+        return build_objective(self.session, name, model, partial(self.load, "float"))
 
     def measure_lesson(self, name: str, model: nn.Module, split: str) -> None:
         """Say how near a network has come to its teacher: its predictions mean nothing yet."""
@@ -247,25 +244,3 @@ class Experiment:
         if "spiking" in results:
             return float(results["spiking"]["metrics"][self.session.dataset.metrics[0]])
         return max(self.best.values(), default=0.0)
-
-
-def resumed_config(config: Config, folder: Path) -> Config:
-    """The config that the run in ``folder`` was started with.
-
-    Raises:
-        CheckpointError: The folder holds no run.
-        ConfigError: It was started with something else that no longer exists.
-    """
-    path = folder / "config.yaml"
-    if not path.exists():
-        raise CheckpointError(f"resume={folder}: no config.yaml there, so no run of train.py")
-    try:
-        saved = OmegaConf.load(path)
-    except (OSError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"resume={folder}: config.yaml cannot be read: {reason}") from error
-    assert isinstance(saved, DictConfig)
-    result = typed(saved)
-    result.resume = config.resume
-    check(result, "train")
-    return result

@@ -15,6 +15,7 @@ from torch import nn
 
 from snn.config import Config, DistillationConfig
 from snn.conversion.checkpoint import find_checkpoint, read_description
+from snn.data.schema import DatasetConfig
 from snn.data.wheel import cache_folder
 from snn.errors import ConfigError
 from snn.evaluation.session import Session
@@ -23,7 +24,7 @@ from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.teacher import initialize_from_teacher
 from snn.training.distillation import DistilledObjective, reaches_head
 from snn.training.objective import LabelObjective, Objective
-from snn.training.teacher import Teacher, load_teacher
+from snn.training.teacher import Teacher, find_teacher, load_teacher
 from snn.training.teacher_store import TeacherStore, fingerprint
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,27 @@ def trains_predictions(config: Config, stage: str) -> bool:
     return labelled and reaches_head(learnt, share)
 
 
+def check_lesson(session: Session, stage: str) -> None:
+    """Refuse what a stage cannot learn, as far as that can be told without a look at the networks.
+
+    Raises:
+        ConfigError: No labels, a teacher that is not there, or layers of networks that have none to compare.
+    """
+    learnt, share = lesson(session.config, stage)
+    dataset = getattr(session.config.training, stage).dataset or session.dataset
+    if share < 1 and dataset.task == "corpus":
+        raise ConfigError(
+            f"dataset={dataset.name} has no labels, so training.{stage} can only learn from a teacher: "
+            f"distillation=general distillation.teacher=NAME, and training.{stage}.distill of 1 or null"
+        )
+    if share > 0 and (learnt.hidden > 0 or learnt.attention > 0):
+        _refuse_layers(dataset, stage)
+    if share > 0 and learnt.teacher is not None:
+        find_teacher(learnt.teacher, session)
+
+
 def build_objective(
-    session: Session, stage: str, student: nn.Module, own_teacher: Callable[[str], nn.Module]
+    session: Session, stage: str, student: nn.Module, own_teacher: Callable[[], nn.Module]
 ) -> Objective:
     """The objective of a stage.
 
@@ -61,22 +81,16 @@ def build_objective(
     Raises:
         ConfigError: A teacher that is missing, or that does not fit the student.
     """
+    check_lesson(session, stage)
     learnt, share = lesson(session.config, stage)
     labels = None
     if session.dataset.task != "corpus":
         labels = LabelObjective(list(session.dataset.metrics), session.config.training)
-    if share < 1 and labels is None:
-        raise ConfigError(
-            f"dataset={session.dataset.name} has no labels, so training.{stage} can only learn from a teacher: "
-            f"distillation=general distillation.teacher=NAME, and training.{stage}.distill of 1 or null"
-        )
     if share == 0:
         assert labels is not None
         return labels
-    if learnt.hidden > 0 or learnt.attention > 0:
-        _refuse_layers(session, stage)
     if learnt.teacher is None:
-        teacher = Teacher(own_teacher(stage))
+        teacher = Teacher(own_teacher())
     else:
         teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
     example = next(iter(session.data.loader("train", 2)))
@@ -148,11 +162,11 @@ def _say_what_differs(config: Config, found: Mapping[str, Any]) -> None:
         log.warning("the network is that of checkpoint=%s: %s", config.checkpoint, "; ".join(other))
 
 
-def _refuse_layers(session: Session, stage: str) -> None:
+def _refuse_layers(dataset: DatasetConfig, stage: str) -> None:
     reason = None
     if stage == "spiking":
         reason = "training.spiking trains through time and learns predictions alone"
-    elif session.dataset.kind != "text":
-        reason = f"dataset={session.dataset.name} holds pictures, whose networks learn predictions alone"
+    elif dataset.kind != "text":
+        reason = f"dataset={dataset.name} holds pictures, whose networks learn predictions alone"
     if reason is not None:
         raise ConfigError(f"{reason}: distillation=logits, or training.{stage}.distill=0")

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
-from snn.errors import ConfigError, ConversionError
-from snn.evaluation.build import calibrated, convert_and_verify, quantized, starts_in_training
+from snn.evaluation.build import calibrated, convert_and_verify, quantized
 from snn.evaluation.session import seed_everything
 from snn.models.registry import spikes_by_itself
 from snn.models.tokenizer import check_tokenizer
@@ -53,23 +52,13 @@ def train_quantized(experiment: Experiment) -> None:
     if experiment.done("quantized"):
         return
     model = experiment.latest()
-    if not quantizers(model):
-        if not starts_in_training(experiment.session):
-            raise ConfigError(
-                "training.stages: quantized needs calibrate before it, a quantised checkpoint to start from, or "
-                "thresholds that start in training (quantization.init=first_batch or ema20)"
-            )
-        model = quantized(experiment.session, model)
-    experiment.train("quantized", model)
+    experiment.train("quantized", quantized(experiment.session, model))
 
 
 def convert_network(experiment: Experiment) -> None:
     """Replace quantisers by neurons and verify; writes the run's checkpoint."""
     session = experiment.session
-    model = experiment.latest()
-    if not quantizers(model):
-        raise ConversionError("training.stages: convert needs a quantised network: put calibrate before it")
-    experiment.spiking = convert_and_verify(session, model)
+    experiment.spiking = convert_and_verify(session, experiment.latest())
     experiment.keep_result(experiment.spiking)
 
 
@@ -78,8 +67,7 @@ def train_spiking(experiment: Experiment) -> None:
     stage = experiment.config.training.spiking
     if stage.epochs == 0:
         return
-    if experiment.spiking is None:
-        raise ConfigError("training.stages: spiking needs convert before it")
+    assert experiment.spiking is not None
     if not experiment.done("spiking"):
         experiment.train(
             "spiking",
@@ -94,13 +82,7 @@ def train_spiking(experiment: Experiment) -> None:
 def train_native(experiment: Experiment) -> None:
     """Train a network that spikes by itself."""
     if not experiment.done("native"):
-        model = experiment.latest()
-        if not spikes_by_itself(model):
-            raise ConfigError(
-                "training.stages: native is for networks that spike by themselves; "
-                f"model={experiment.config.model.name} is converted (conversion=direct)"
-            )
-        experiment.train("native", model)
+        experiment.train("native", experiment.latest())
     experiment.keep_result(experiment.load("native"), "native")
 
 
@@ -120,8 +102,7 @@ def train_lesson(experiment: Experiment, name: str) -> None:
 def evaluate_networks(experiment: Experiment) -> None:
     """Measure every network of the run on the test split, which nothing has seen before."""
     session, present = experiment.session, experiment.present()
-    split = session.config.evaluation.split
-    session.summary["split"] = split
+    session.summary["split"] = split = session.evaluated_split()
     results = session.summary.setdefault("results", {})
     measured = float_measured = None
     latest = [name for name in present if name in PLAIN][-1:]

@@ -77,8 +77,11 @@ def load_teacher(source: str, session: Session, logits: bool) -> Teacher:
         ConfigError: There is no such teacher, or it does not fit the student.
         CheckpointError: It is damaged.
     """
-    folder = teacher_folder(source)
-    teacher = _from_checkpoint(folder, session, logits) if folder else _from_weights(source, session, logits)
+    folder, family = find_teacher(source, session)
+    if family is None:
+        teacher = _from_checkpoint(folder, session, logits)
+    else:
+        teacher = _from_weights(source, family, session, logits)
     if session.tokenizer is not None:
         check_tokenizer(session.tokenizer, teacher.network, session.data.longest)
         if (
@@ -90,8 +93,23 @@ def load_teacher(source: str, session: Session, logits: bool) -> Teacher:
                 f"{KEY}={source} tells the two texts of a pair apart by token types, which model="
                 f"{session.config.model.name} does not take; choose a teacher of the student's family"
             )
-    log.info("teacher: %s", folder or source)
+    log.info("teacher: %s", folder if family is None else source)
     return teacher
+
+
+def find_teacher(source: str, session: Session) -> tuple[Path, TextFamily | None]:
+    """Where a teacher lies, and which family of transformers it is of; None: it is a checkpoint of ours.
+
+    Raises:
+        ConfigError: There is no such teacher.
+    """
+    folder = teacher_folder(source)
+    if folder is not None:
+        return folder, None
+    if session.tokenizer is None:
+        raise ConfigError(f"{KEY}: no run or checkpoint in {source!r}; a teacher for pictures is one of them")
+    folder = locate(source, session.config.paths.cache, "text", key=KEY)
+    return folder, _family(folder, source)
 
 
 def teacher_folder(source: str) -> Path | None:
@@ -117,12 +135,8 @@ def _from_checkpoint(folder: Path, session: Session, logits: bool) -> Teacher:
     return Teacher(network, order)
 
 
-def _from_weights(source: str, session: Session, logits: bool) -> Teacher:
+def _from_weights(source: str, family: TextFamily, session: Session, logits: bool) -> Teacher:
     cache = session.config.paths.cache
-    if session.tokenizer is None:
-        raise ConfigError(f"{KEY}: no run or checkpoint in {source!r}; a teacher for pictures is one of them")
-    folder = locate(source, cache, "text", key=KEY)
-    family = _family(folder, source)
     _compare(load_tokenizer(source, cache, model=family.name), session, source)
     classes = session.data.num_classes
     if logits and not _has_head(source, family, classes, cache):

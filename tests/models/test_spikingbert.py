@@ -25,6 +25,7 @@ from snn.models.spikingbert.model import SpikingBert
 from snn.models.spikingbert.neurons import Law
 from snn.models.spikingbert.simulation import Stopping
 from snn.models.spikingbert.teacher import initialize_from_teacher
+from snn.training.loop import stop_dropout
 from tests.needs import needs_integer_units
 
 from .small import SMALL, batch, lively_spikingbert
@@ -151,6 +152,17 @@ def test_training_multiplies_long_simulations_as_integers(
     assert len(calls) == 12 * 6 * len(model.layers)
     for ours, theirs in zip(found, expected):
         assert (ours.detach() - theirs).abs().mean() < 1e-3
+
+
+def test_training_without_dropout_multiplies_as_integers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(simulation, "integer_products", lambda drive, T: asked.append(T))
+    model = network().train()
+    stop_dropout(model)
+    model(**batch(model))
+    assert asked == [12]
+    run(model, batch(model))
+    assert asked == [12], "what is measured is not"
 
 
 def test_feedback_comes_one_step_late() -> None:

@@ -13,6 +13,7 @@ import torch
 from snn.conversion.checkpoint import load_checkpoint, read_description
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
+from snn.data.schema import DatasetConfig
 from snn.errors import CheckpointError, ConfigError, ConversionError, SNNError
 from snn.evaluation.jobs import convert_checkpoint, evaluate_checkpoint
 from snn.tracking.files import read_json
@@ -68,6 +69,19 @@ def test_the_checkpoint_decides_what_is_not_said(text_run: Run, tmp_path: Path) 
     assert ours["about"]["dataset"] == theirs["about"]["dataset"] | {
         f"limit_{split}": {"train": 48}.get(split, 16) for split in ("train", "validation", "test")
     }
+
+
+@pytest.mark.parametrize(("said", "same"), [(["dataset.max_length=128"], False), ([], True)])
+def test_a_default_that_is_said_holds(text_run: Run, tmp_path: Path, said: list[str], same: bool) -> None:
+    """On the command line of the script, although the config is then the same as if nothing were said."""
+    trained = read_description(text_run[0] / "checkpoint")["about"]["dataset"]["max_length"]
+    assert trained < DatasetConfig().max_length == 128
+    few = ["device=cpu", "threads=1", "evaluation.limit=1", "evaluation.ann=false", "conversion.verify=false"]
+    arguments = [f"checkpoint={text_run[0]}", *said, *few, f"hydra.run.dir={tmp_path}/run"]
+    script = Script("evaluate", arguments, tmp_path / "out")
+    assert script.wait() == 0, script.err
+    ours, theirs = (read_json(f / "summary.json")["lineage"] for f in (tmp_path / "run", text_run[0]))
+    assert (ours["data_fingerprint"] == theirs["data_fingerprint"]) is same
 
 
 def test_a_converted_checkpoint_is_a_checkpoint(text_run: Run, tmp_path: Path) -> None:

@@ -296,6 +296,12 @@ def test_nothing_to_learn_from(refused: Refused, student: list[str], tmp_path: P
     assert "no file or folder" in refused([*task, "distillation.teacher=./nowhere"])
 
 
+def test_a_later_stage_without_its_teacher(refused: Refused, row: list[str], tmp_path: Path) -> None:
+    gone = "training.layers.distillation.teacher=./nowhere"
+    assert "no file or folder './nowhere'" in refused([*row, gone])
+    assert not (tmp_path / "run" / "stages").exists()  # where the first stage would have left its network
+
+
 def test_only_spikingbert_starts_from_its_teacher(refused: Refused, text: list[str], teacher: Path) -> None:
     task = [*text, "distillation=logits", "distillation.start=true", f"distillation.teacher={teacher}"]
     assert "distillation.start is for model=spikingbert" in refused([*task, "training.stages=[float]"])

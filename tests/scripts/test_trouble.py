@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from snn.conversion.checkpoint import load_checkpoint, save_checkpoint
-from snn.errors import CheckpointError, TrainingError
+from snn.errors import CheckpointError, ConfigError, TrainingError
 from snn.models.registry import create_model
-from snn.tracking.files import read_json
+from snn.tracking.files import read_json, read_metrics
 from snn.training.experiment import run
 from snn.training.resume import read_progress, save_state
 from tests.scripts.composing import composed
@@ -91,13 +91,30 @@ def test_a_full_disk_leaves_the_previous_state(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_weights_that_are_not_there_are_called_weights(text: list[str], tmp_path: Path) -> None:
+    """Although it is their tokenizer that is looked for first."""
+    overrides = [o for o in text if not o.startswith("model.tokenizer")]
+    with pytest.raises(ConfigError, match=r"^model\.weights: no file or folder './nowhere'"):
+        run(composed("train", *overrides, "model.weights=./nowhere"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
         (["training.stages=[quantized]"], "quantized needs calibrate before it"),
+        (["training.stages=[float,quantized]"], "quantized needs calibrate before it"),
         (["training.stages=[float,convert]"], "convert needs a quantised network: put calibrate before it"),
-        (["training.stages=[spiking]", "training.spiking.epochs=1"], "spiking needs convert before it"),
+        (["training.stages=[float,native]"], "native is for networks that spike by themselves"),
+        (["training.stages=[float]", "training.float.distill=0.5"], "training.float.distill needs a teacher"),
+        (["training.quantized.distill=1", "distillation.teacher=./gone"], "no run or checkpoint in './gone'"),
         (["quantization.coverage=ful"], "no places called 'ful'; did you mean 'full'"),
+        (["quantization.granularity=chanel"], "quantization.granularity must be one of channel, tensor"),
+        (["quantization.threshold=-1"], "quantization.threshold must be positive; got -1"),
+        (["neuron=st_bif", "quantization.levels=1"], "quantization.levels=1 leaves no positive code"),
+        (
+            ["evaluation.split=tset"],
+            "evaluation.split: dataset=digits has no split 'tset'; did you mean 'test'",
+        ),
         (["model.num_classes=3"], "model.num_classes=3, but dataset=digits has 10 classes"),
         (["quantization.rules=[{match:nothing,do:replace}]"], "quantization.rules"),
         (["dataset=synthetic_text"], "model=resnet20 takes image, but dataset=synthetic_text is text"),
@@ -113,3 +130,5 @@ def test_combinations_that_cannot_work(
         run(composed("train", *images, *overrides), tmp_path)
     assert "\n" not in str(error.value)
     assert read_json(tmp_path / "summary.json")["status"] == "failed"
+    assert not (tmp_path / "stages").exists()
+    assert read_metrics(tmp_path / "metrics.jsonl") == []

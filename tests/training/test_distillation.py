@@ -369,3 +369,21 @@ def test_weights_have_a_fingerprint() -> None:
     with torch.no_grad():
         next(model.parameters()).flatten()[0] += 1
     assert fingerprint(model) != before
+
+
+def test_a_random_head_has_no_say_in_the_fingerprint(tmp_path: Path) -> None:
+    """Of an encoder without one, the outputs that are kept are the same in every run."""
+    made: Any = create_model("bert", **SMALL["bert"])
+    made.bert.save_pretrained(tmp_path)
+    one, other = (create_model("bert", weights=tmp_path, num_classes=2) for _ in range(2))
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert fingerprint(one) == fingerprint(other)
+    with torch.no_grad():
+        other.bert.pooler.dense.bias[0] += 1
+    assert fingerprint(one) != fingerprint(other)
+    made.save_pretrained(tmp_path)  # with its head
+    trained = create_model("bert", weights=tmp_path, num_classes=2)
+    before = fingerprint(trained)
+    with torch.no_grad():
+        trained.classifier.bias[0] += 1
+    assert fingerprint(trained) != before

@@ -208,7 +208,10 @@ class SpikingBert(SimulatedNetwork):
     def simulate(
         self, drive: Tensor, mask: Tensor, real: Tensor, noise: Noise, over_time: bool = False
     ) -> Simulation:
-        """Run the neurons; see :func:`snn.models.spikingbert.simulation.simulate`."""
+        """Run the neurons; see :func:`snn.models.spikingbert.simulation.simulate`.
+
+        Rates over time are for what is measured; without them it is training, with dropout or not.
+        """
         return simulate(
             self.encode,
             drive,
@@ -223,7 +226,7 @@ class SpikingBert(SimulatedNetwork):
             self.stopping,
             over_time,
             self.around,
-            self.integer and self.training,
+            self.integer and not over_time,
         )
 
     def encode(

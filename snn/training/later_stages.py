@@ -1,0 +1,91 @@
+"""What later stages need, asked before the first one trains."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from snn.checks import TRAINED
+from snn.conversion.quantize import quantizers
+from snn.errors import ConfigError
+from snn.evaluation.build import rehearse_quantization, starts_in_training
+from snn.evaluation.session import Session
+from snn.models.registry import spikes_by_itself
+from snn.training.lesson import check_lesson, lesson, trains_predictions
+from snn.training.stages import LESSONS
+
+log = logging.getLogger(__name__)
+
+
+def check_later_stages(session: Session, model: nn.Module) -> None:
+    """Refuse what a later stage would refuse, before the first one trains.
+
+    Args:
+        session: With the data and tokenizer of the run.
+        model: The network that the first stage gets; it is left as it is.
+
+    Raises:
+        ConfigError: A stage that lacks another one, a teacher, its quantisers or the split that it is to measure.
+        ConversionError: Quantisers that cannot be put where the rules say.
+    """
+    training = session.config.training
+    if "native" in training.stages and not spikes_by_itself(model):
+        raise ConfigError(
+            "training.stages: native is for networks that spike by themselves; "
+            f"model={session.config.model.name} is converted (conversion=direct)"
+        )
+    if not quantizers(model):
+        _check_quantisers(session, model)
+    for stage in training.stages:
+        if stage in TRAINED and not (stage == "spiking" and training.spiking.epochs == 0):
+            check_lesson(session, stage)
+            _check_own_teacher(session, model, stage)
+    if "evaluate" in training.stages:
+        session.evaluated_split()
+        _warn_of_chance(session, model)
+
+
+def _check_quantisers(session: Session, model: nn.Module) -> None:
+    stages = session.config.training.stages
+    if "calibrate" in stages or starts_in_training(session):
+        rehearse_quantization(session, model)
+    elif "quantized" in stages:
+        raise ConfigError(
+            "training.stages: quantized needs calibrate before it, a quantised checkpoint to start from, or "
+            "thresholds that start in training (quantization.init=first_batch or ema20)"
+        )
+    elif "convert" in stages:
+        raise ConfigError("training.stages: convert needs a quantised network: put calibrate before it")
+
+
+def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:
+    """Refuse a stage that is to learn from this run's float network where there will be none."""
+    learnt, share = lesson(session.config, stage)
+    if share == 0 or learnt.teacher is not None:
+        return
+    stages = session.config.training.stages
+    given = "calibrate" in stages and not quantizers(model) and not set(LESSONS) & set(stages)
+    kept = "float" in stages or (given and stage in ("quantized", "spiking"))
+    if stage == "float" or not kept:
+        raise ConfigError(
+            f"training.{stage}.distill needs a teacher: the float stage before it, or distillation.teacher"
+        )
+
+
+def _warn_of_chance(session: Session, model: nn.Module) -> None:
+    """Say so where networks are measured whose predictions nothing trains."""
+    config = session.config
+    stages = [stage for stage in config.training.stages if stage not in (*LESSONS, "evaluate")]
+    training = [s for s in config.training.stages if s in TRAINED and getattr(config.training, s).epochs > 0]
+    if not stages or any(trains_predictions(config, stage) for stage in training):
+        return
+    untrained = ", ".join(getattr(model, "untrained", ()))
+    if config.checkpoint is None and config.model.weights is None:
+        untrained = "the whole network (model.weights=null)"
+    if untrained:
+        log.warning(
+            "no stage trains %s: random from the start, so that accuracies mean nothing; give model.weights or a "
+            "checkpoint that is trained for this task, or a stage that trains it",
+            untrained,
+        )

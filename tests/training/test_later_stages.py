@@ -1,0 +1,110 @@
+"""What later stages need is asked before the first one trains, and the asking leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from snn.config import Config
+from snn.data.schema import DatasetConfig
+from snn.data.tokenizer import build_tokenizer
+from snn.errors import ConfigError
+from snn.evaluation.build import build_model
+from snn.evaluation.session import open_session
+from snn.models.registry import create_model
+from snn.training.later_stages import check_later_stages
+from tests.scripts.composing import composed
+
+TASK = [
+    "dataset=synthetic_text",
+    "model=bert_tiny",
+    "model.args.hidden_size=16",
+    "model.args.intermediate_size=24",
+    "debug=tiny",
+    "device=cpu",
+]
+
+
+def ask(config: Config, folder: Path) -> None:
+    with open_session(config, folder, "train") as session:
+        check_later_stages(session, build_model(session))
+
+
+def test_the_network_and_the_random_generator_are_as_before(tmp_path: Path) -> None:
+    config = composed("train", *TASK, "neuron=st_bif", "quantization.levels=4")
+    with open_session(config, tmp_path, "train") as session:
+        model = build_model(session).train()
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        modules, random = [name for name, _ in model.named_modules()], torch.get_rng_state()
+        check_later_stages(session, model)
+        assert [name for name, _ in model.named_modules()] == modules
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+        assert all(module.training for module in model.modules())
+        assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    ("stages", "stage"),
+    [
+        ("float,calibrate,quantized", "float"),
+        ("quantized,convert,spiking", "spiking"),
+        ("logits,calibrate,quantized", "quantized"),
+    ],
+)
+def test_no_float_network_of_its_own_to_learn_from(tmp_path: Path, stages: str, stage: str) -> None:
+    start = ["quantization.init=first_batch", "neuron=st_bif", "training.spiking.epochs=1"]
+    learn = [f"training.{stage}.distill=0.5"] + (["training.logits.distill=0"] if "logits" in stages else [])
+    config = composed("train", *TASK, *start, *learn, f"training.stages=[{stages}]")
+    with pytest.raises(
+        ConfigError, match=f"training.{stage}.distill needs a teacher: the float stage before it"
+    ):
+        ask(config, tmp_path)
+
+
+@pytest.mark.parametrize("stages", ["float,quantized", "calibrate,quantized"])
+def test_a_float_network_of_its_own_to_learn_from(tmp_path: Path, stages: str) -> None:
+    start = ["quantization.init=first_batch", "neuron=st_bif", "training.quantized.distill=0.5"]
+    ask(composed("train", *TASK, *start, f"training.stages=[{stages}]"), tmp_path)
+
+
+def test_what_no_stage_needs_is_not_asked_for(tmp_path: Path) -> None:
+    config = composed(
+        "train", *TASK, "training.stages=[float]", "evaluation.split=none", "quantization.coverage=none"
+    )
+    ask(config, tmp_path)
+
+
+def test_accuracies_that_mean_nothing_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An encoder without its classifier, and no stage that would train one."""
+    encoder = create_model("bert", vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    encoder.bert.save_pretrained(tmp_path / "encoder")
+    build_tokenizer(DatasetConfig(name="synthetic_text"), vocabulary_size=200).save_pretrained(
+        tmp_path / "encoder"
+    )
+    task = [
+        "dataset=synthetic_text",
+        "model=bert",
+        f"model.weights={tmp_path}/encoder",
+        "debug=tiny",
+        "device=cpu",
+    ]
+    free = ["conversion=training_free", "model.args.hidden_size=null", "model.args.intermediate_size=null"]
+    ask(composed("train", *task, *free), tmp_path / "free")
+    (said,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
+    assert said.startswith("no stage trains classifier.bias, classifier.weight: random from the start")
+    caplog.clear()
+    ask(composed("train", *task), tmp_path / "trained")
+    assert not [r for r in caplog.records if r.levelname == "WARNING"]
+
+
+def test_a_network_without_weights_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ask(composed("train", *TASK, "conversion=training_free"), tmp_path / "free")
+    assert "no stage trains the whole network (model.weights=null)" in caplog.text
+    caplog.clear()
+    ask(
+        composed("train", *TASK, "training.stages=[calibrate,quantized,convert,evaluate]"),
+        tmp_path / "quantised",
+    )
+    assert "no stage trains" not in caplog.text
