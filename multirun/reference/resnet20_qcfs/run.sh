@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|steps|few]
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|steps|few]
 # A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
@@ -39,6 +39,14 @@ if wanted distilled; then  # from what ReLU has reached, learning its prediction
         train distilled_$T T=$T "checkpoint=$out/relu/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
             training.quantized.epochs=8 training.quantized.lr=0.03 training.quantized.distill=0.7 training.compile=true
     done
+fi
+if wanted branch; then  # one straight fall of the rate over all epochs, with ReLU to the end, or with QCFS that learns from what ReLU becomes
+    float() { train "$@" "training.stages=[float,evaluate]" scheduler=linear training.precision=no; }
+    float trunk training.float.epochs=12 scheduler.final=0.4545
+    float whole training.float.epochs=10 scheduler.warmup=0 training.float.lr=0.04545 "checkpoint=$out/trunk/stages/float"
+    train branch_4 T=4 training.quantized.epochs=10 scheduler=linear scheduler.warmup=0 training.quantized.lr=0.04545 \
+        "checkpoint=$out/trunk/stages/float" "distillation.teacher=$out/whole" training.quantized.distill=0.7 \
+        "training.stages=[calibrate,quantized,convert,evaluate]" training.compile=true training.precision=no
 fi
 if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     for levels in 4 8; do
