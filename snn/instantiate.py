@@ -32,5 +32,7 @@ def instantiate(config: dict[str, Any], where: str, **arguments: Any) -> Any:
         raise ConfigError(f"{where}._target_: there is no {target}") from None
     try:
         return found(**arguments, **settings)
+    except ConfigError:  # it names its key
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from None

@@ -411,3 +411,14 @@ def test_values_that_a_target_refuses_are_one_line() -> None:
         instantiate(
             {"_target_": "torch.optim.SGD", "lr": -1.0}, "optimizer", params=[nn.Parameter(torch.zeros(1))]
         )
+
+
+def test_a_target_that_names_its_key_is_quoted_as_it_is() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ConfigError, match=r"^scheduler\.final must be in \[0, 1\]"):
+        instantiate(
+            {"_target_": "snn.training.schedule.linear", "final": 2.0},
+            "scheduler",
+            optimizer=optimizer,
+            total_steps=3,
+        )
