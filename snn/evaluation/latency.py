@@ -193,6 +193,11 @@ class Latency(Analysis):
         loader = session.batches(session.config.evaluation.split, size, bucket=False)
         found: Sequence[dict[str, Tensor]] = [labels_removed(batch) for batch in islice(loader, self.calls)]
         full = [inputs for inputs in found if len(next(iter(inputs.values()))) == size]
+        if not full:  # broken pictures were left out of every one
+            raise ConfigError(
+                f"analysis.batch_sizes: no batch of {size} of {session.dataset.name}'s "
+                f"{session.config.evaluation.split} split is whole"
+            )
         return [{k: v.to(session.device) for k, v in inputs.items()} for inputs in full]
 
 
