@@ -187,21 +187,18 @@ class Trainer:
         if not self.stage.dropout:
             stop_dropout(self.learner)
         for batch in bar:
-            if not batch:  # none of its pictures can be read
-                at.batch += 1
-                continue
             with self.accelerator.accumulate(self.learner):
-                loss = self._loss(self._prepared(batch))
-                self.accelerator.backward(loss)
+                loss = self._learn(batch) if batch else None  # None: none of its pictures can be read
                 if self.accelerator.sync_gradients and settings.clip_norm:
                     self.accelerator.clip_grad_norm_(self.learner.parameters(), settings.clip_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            value = float(loss.detach())
-            self._refuse_nan(value)
             at.batch += 1
-            at.loss_sum += value
-            at.loss_count += 1
+            if loss is not None:
+                value = float(loss)
+                self._refuse_nan(value)
+                at.loss_sum += value
+                at.loss_count += 1
             if self.accelerator.sync_gradients:
                 self.scheduler.step()
                 if self.average is not None:
@@ -211,6 +208,12 @@ class Trainer:
                     self._log_loss()
                 if settings.save_every and at.step % settings.save_every == 0:
                     self._save()
+
+    def _learn(self, batch: Batch) -> Tensor:
+        """Add the gradient of a batch; its loss."""
+        loss = self._loss(self._prepared(batch))
+        self.accelerator.backward(loss)
+        return loss.detach()
 
     def _prepared(self, batch: Batch) -> Batch:
         if self.mixing is not None:

@@ -138,6 +138,35 @@ def test_the_last_batches_of_an_epoch_are_not_lost(tmp_path: Path) -> None:
     assert [line["step"] for line in record.lines if "float/train/loss" in line] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("unreadable", [{5}, {2}, {2, 3}])
+def test_a_batch_that_cannot_be_read_leaves_its_gradient_to_no_other_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unreadable: set[int]
+) -> None:
+    """Six batches, accumulated by two, some of them without one picture that can be read."""
+    data, batches = pictures(train=24), list(pictures(train=24).loader("train", 4))
+    read = Data.loader
+
+    def loader(data: Data, split: str, *sizes: Any, **options: Any) -> Any:
+        if split != "train":
+            return read(data, split, *sizes, **options)
+        kept = [{} if i in unreadable else batch for i, batch in enumerate(batches)]
+        return torch.utils.data.DataLoader(kept, batch_size=None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Data, "loader", loader)
+    model, right = seeded(), seeded()
+    at, _, trainer = train(model, config(accumulate=2), stage(epochs=2), tmp_path, data)
+    objective = LabelObjective(["accuracy"], trainer.config.training)
+    sgd = torch.optim.SGD(right.parameters(), lr=0.1)
+    for pair in 2 * [(0, 1), (2, 3), (4, 5)]:
+        for i in set(pair) - unreadable:
+            (objective(right, batches[i]) / 2).backward()
+        sgd.step()
+        sgd.zero_grad()
+    assert (at.step, trainer.scheduler.last_epoch) == (6, 6)
+    for name, value in weights(right).items():
+        torch.testing.assert_close(weights(model)[name], value)
+
+
 def one_step(folder: Path, data: Data, **settings: Any) -> torch.Tensor:
     """The change of all weights by one step of SGD with rate 1 on all rows."""
     model = seeded()
