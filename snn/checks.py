@@ -169,9 +169,10 @@ def _check_stage(config: Config, stage: str) -> None:
         if getattr(section, name) is not None:
             _at_least(f"{where}.{name}", getattr(section, name), 0)
     runs = stage in config.training.stages and not (stage == "spiking" and section.epochs == 0)
-    # Without the key the optimiser has a default of its own.
-    rates = (config.optimizer.get("lr", 0), section.lr)
-    if runs and rates == (None, None):
+    rate = config.optimizer.get("lr", 0)  # without the key the optimiser has a default of its own
+    if rate is not None and not isinstance(rate, int | float):
+        raise ConfigError(f"optimizer.lr must be a number; got {rate!r}")
+    if runs and rate is None and section.lr is None:
         raise ConfigError(f"optimizer.lr is null, and so is {where}.lr: give one of them a learning rate")
 
 

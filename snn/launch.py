@@ -193,8 +193,10 @@ def _check_keys(script: str, overrides: list[Override], groups: set[str], conf: 
         with initialize_config_dir(str(conf), version_base="1.3"):
             config = compose(script, overrides=chosen)
             for override in overrides:
-                if override.key_or_group not in groups and not (override.is_add() or override.is_force_add()):
-                    _check_key(config, override.key_or_group)
+                if override.key_or_group not in groups:
+                    _check_section(config, override, groups)
+                    if not (override.is_add() or override.is_force_add()):
+                        _check_key(config, override.key_or_group)
             compose(script, overrides=[first(o) for o in overrides])
     except SNNError:
         raise
@@ -203,6 +205,21 @@ def _check_keys(script: str, overrides: list[Override], groups: set[str], conf: 
         raise ConfigError(f"the config cannot be composed: {': '.join(dict.fromkeys(lines))}") from None
     finally:
         GlobalHydra.instance().clear()
+
+
+def _check_section(config: DictConfig, override: Override, groups: set[str]) -> None:
+    """Refuse keys of a section that is null: OmegaConf would need one to put them into."""
+    parts = override.key_or_group.split(".")
+    within = len(parts) if isinstance(override.value(), dict) else len(parts) - 1
+    node: Any = config
+    for depth, part in enumerate(parts[:within], 1):
+        if not OmegaConf.is_dict(node) or part not in node or OmegaConf.is_missing(node, part):
+            return
+        node = node[part]
+        if node is None:
+            key = ".".join(parts[:depth])
+            choose = f"; choose one first: +{part}@{key}=NAME" if part in groups else ""
+            raise ConfigError(f"{override.input_line}: {key} is null, so nothing in it can be set{choose}")
 
 
 def _check_key(config: DictConfig, key: str) -> None:

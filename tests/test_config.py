@@ -288,6 +288,7 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.label_smoothing": 1.5}, r"training.label_smoothing must be in \[0, 1\); got 1.5"),
         ({"training.workers": -1}, "training.workers must be at least 0; got -1"),
         ({"training.quantized.lr": -0.1}, "training.quantized.lr must be at least 0; got -0.1"),
+        ({"optimizer.lr": "fast"}, "optimizer.lr must be a number; got 'fast'"),
         ({"optimizer.lr": None}, "optimizer.lr is null, and so is training.float.lr: give one of them"),
         (
             {"optimizer.lr": None, "training.float.lr": 0.1},

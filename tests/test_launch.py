@@ -46,6 +46,13 @@ Command = Callable[..., tuple[int, str, list[Config]]]
             "checkpoint brings its network and tokenizer along; leave out model.weights=minilm, model.activation=relu",
         ),
         ("-m checkpoint=a,b model.num_classes=2,3", "leave out model.num_classes=2,3"),
+        (
+            "training.quantized.scheduler.warmup=0.1",
+            "training.quantized.scheduler is null, so nothing in it can be set; choose one first: "
+            "+scheduler@training.quantized.scheduler=NAME",
+        ),
+        ("+training.layers.distillation={hidden: 1}", "+distillation@training.layers.distillation=NAME"),
+        ("dataset.events={frames: 3}", "dataset.events is null, so nothing in it can be set"),
         ("T", "cannot read the command line"),
         ("model.args={a: {b}}", "cannot read the command line"),
         ("-m neuron=glob(x*)", "neuron=glob(x*): matches no choice; choices: "),
@@ -74,6 +81,9 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "resume=outputs/x hydra.job.chdir=false",
         "checkpoint=outputs/x model=bert model.weights=null model.rename=[]",
         "checkpoint=null model.activation=relu",
+        "+scheduler@training.quantized.scheduler=cosine training.quantized.scheduler.warmup=0.2",
+        "experiment=spikingbert_all_sst2 training.general.dataset.limit_train=100",
+        "conversion.correction={weights:true}",
     ],
 )
 def test_what_is_right_passes(arguments: str) -> None:

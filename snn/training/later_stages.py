@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from torch import nn
 
 from snn.checks import TRAINED
+from snn.config import Config
 from snn.conversion.quantize import quantizers
 from snn.errors import ConfigError
 from snn.evaluation.build import rehearse_quantization, starts_in_training
 from snn.evaluation.session import Session
 from snn.models.registry import spikes_by_itself
 from snn.training.lesson import check_lesson, lesson, trains_predictions
+from snn.training.optimizer import build_optimizer
+from snn.training.schedule import build_scheduler
 from snn.training.stages import LESSONS
 
 log = logging.getLogger(__name__)
@@ -26,7 +30,8 @@ def check_later_stages(session: Session, model: nn.Module) -> None:
         model: The network that the first stage gets; it is left as it is.
 
     Raises:
-        ConfigError: A stage that lacks another one, a teacher, its quantisers or the split that it is to measure.
+        ConfigError: A stage that lacks another one, a teacher, its quantisers or the split that it is to measure, or
+            whose optimiser or schedule does not take what it is given.
         ConversionError: Quantisers that cannot be put where the rules say.
     """
     training = session.config.training
@@ -41,6 +46,7 @@ def check_later_stages(session: Session, model: nn.Module) -> None:
         if stage in TRAINED and not (stage == "spiking" and training.spiking.epochs == 0):
             check_lesson(session, stage)
             _check_own_teacher(session, model, stage)
+            _check_recipe(session.config, stage)
     if "evaluate" in training.stages:
         session.evaluated_split()
         _warn_of_chance(session, model)
@@ -57,6 +63,14 @@ def _check_quantisers(session: Session, model: nn.Module) -> None:
         )
     elif "convert" in stages:
         raise ConfigError("training.stages: convert needs a quantised network: put calibrate before it")
+
+
+def _check_recipe(config: Config, stage: str) -> None:
+    """Build a stage's optimiser and schedule once, for parameters that nobody needs."""
+    section = getattr(config.training, stage)
+    probe = nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)])
+    optimizer = build_optimizer(probe, config.optimizer, section.lr, section.threshold_lr)
+    build_scheduler(config, section, optimizer, total_steps=1)
 
 
 def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:

@@ -22,7 +22,6 @@ from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.functional.fused import fused
 from snn.functional.padding import valid_positions
-from snn.instantiate import instantiate
 from snn.progress import progress
 from snn.quantizers.base import Quantizer
 from snn.tracking.tracker import Tracker
@@ -33,6 +32,7 @@ from snn.training.mixing import Mixing
 from snn.training.objective import Batch, LabelObjective, Learner, Objective
 from snn.training.optimizer import build_optimizer
 from snn.training.resume import load_state, read_progress, save_state
+from snn.training.schedule import build_scheduler
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,7 @@ class Trainer:
         learner = Learner(model, self.objective)
         optimizer = build_optimizer(learner, config.optimizer, stage.lr, stage.threshold_lr)
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
-        self.scheduler = instantiate(
-            stage.scheduler or config.scheduler, "scheduler", optimizer=optimizer, total_steps=total
-        )
+        self.scheduler = build_scheduler(config, stage, optimizer, total)
         self.autocast = autocast_type(settings.precision, self.accelerator.device)
         self.mixing = Mixing.of(settings, data.num_classes, config.seed)
         self.average = WeightAverage(self.plain, settings.ema) if settings.ema is not None else None

@@ -6,9 +6,23 @@ import math
 from collections.abc import Callable
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from snn.config import Config, StageConfig
 from snn.errors import ConfigError
+from snn.instantiate import instantiate
+
+
+def build_scheduler(
+    config: Config, stage: StageConfig, optimizer: Optimizer, total_steps: int
+) -> LRScheduler:
+    """The schedule of a stage: its own ``scheduler`` section, or the run's.
+
+    Raises:
+        ConfigError: The section does not fit its ``_target_``.
+    """
+    section = stage.scheduler or config.scheduler
+    return instantiate(section, "scheduler", optimizer=optimizer, total_steps=total_steps)
 
 
 def linear(optimizer: Optimizer, total_steps: int, warmup: float = 0.1, final: float = 0.0) -> LambdaLR:
@@ -29,6 +43,9 @@ def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> Lam
 def _schedule(
     optimizer: Optimizer, total_steps: int, warmup: float, final: float, decay: Callable[[float], float]
 ) -> LambdaLR:
+    for name, value in (("warmup", warmup), ("final", final)):
+        if not isinstance(value, int | float):
+            raise ConfigError(f"scheduler.{name} must be a number; got {value!r}")
     if not 0 <= warmup < 1:
         raise ConfigError(f"scheduler.warmup must be in [0, 1); got {warmup}")
     if not 0 <= final <= 1:

@@ -108,3 +108,20 @@ def test_a_network_without_weights_is_warned_of(tmp_path: Path, caplog: pytest.L
         tmp_path / "quantised",
     )
     assert "no stage trains" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["optimizer.weight_decay=much"], "optimizer: "),
+        (["+optimizer.momentum=0.9"], "optimizer: .*momentum"),
+        (["scheduler.warmup=soon"], "scheduler.warmup must be a number; got 'soon'"),
+        (
+            ["+scheduler@training.quantized.scheduler=cosine", "training.quantized.scheduler.final=2"],
+            r"scheduler.final must be in \[0, 1\]",
+        ),
+    ],
+)
+def test_recipe_that_no_optimiser_or_schedule_takes(tmp_path: Path, given: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        ask(composed("train", *TASK, *given), tmp_path)
