@@ -184,6 +184,7 @@ class Trainer:
         self.learner.train()
         if not self.stage.dropout:
             stop_dropout(self.learner)
+        learnt = False  # whether there is a gradient to step along
         for batch in bar:
             with self.accelerator.accumulate(self.learner):
                 loss = self._learn(batch) if batch else None  # None: none of its pictures can be read
@@ -193,11 +194,12 @@ class Trainer:
                 self.optimizer.zero_grad()
             at.batch += 1
             if loss is not None:
-                value = float(loss)
+                learnt, value = True, float(loss)
                 self._refuse_nan(value)
                 at.loss_sum += value
                 at.loss_count += 1
-            if self.accelerator.sync_gradients:
+            if self.accelerator.sync_gradients and learnt:
+                learnt = False
                 self.scheduler.step()
                 if self.average is not None:
                     self.average.update(self.plain)

@@ -162,7 +162,8 @@ def test_a_batch_that_cannot_be_read_leaves_its_gradient_to_no_other_step(
             (objective(right, batches[i]) / 2).backward()
         sgd.step()
         sgd.zero_grad()
-    assert (at.step, trainer.scheduler.last_epoch) == (6, 6)
+    steps = 4 if unreadable == {2, 3} else 6  # nothing to learn, no step
+    assert (at.step, trainer.scheduler.last_epoch) == (steps, steps)
     for name, value in weights(right).items():
         torch.testing.assert_close(weights(model)[name], value)
 
