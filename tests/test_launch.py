@@ -84,6 +84,8 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "+scheduler@training.quantized.scheduler=cosine training.quantized.scheduler.warmup=0.2",
         "experiment=spikingbert_all_sst2 training.general.dataset.limit_train=100",
         "conversion.correction={weights:true}",
+        "dataset=text_file dataset.splits.validation=null",
+        "dataset=hub_text dataset.splits={train:train,validation:dev,test:null}",
     ],
 )
 def test_what_is_right_passes(arguments: str) -> None:

@@ -127,6 +127,7 @@ def parse(text: str, ending: str, name: str) -> dict[str, list[Any]]:
         # No quoting: a quotation mark is a plain character, as GLUE's files have it.
         return _rows([line.removesuffix("\r").split("\t") for line in text.split("\n")], name)
     if ending == ".csv":
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # usually 131,072, which texts exceed
         return _rows(list(csv.reader(io.StringIO(text, newline=""), strict=True)), name)
     if ending == ".jsonl":
         records = [json.loads(line) for line in text.split("\n") if line.strip()]

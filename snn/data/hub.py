@@ -31,10 +31,12 @@ def load_hub(config: DatasetConfig) -> Source:
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(_explain(place, stem, split, error)) from error
         tables[split] = Table({name: _column(part, name) for name in part.column_names}, f"{place}:{stem}")
-        label = next((c for c, to in config.rename.items() if to == config.label_field), config.label_field)
-        names = getattr(part.features.get(label), "names", None) or names
+        columns = [config.label_field, *(c for c, to in config.rename.items() if to == config.label_field)]
+        label = next((part.features[column] for column in columns if column in part.features), None)
+        names = getattr(label, "names", None) or names
     commit = f" at {config.hub_revision}" if config.hub_revision else ""
-    return Source(tables, f"Hub {place}{commit} ({', '.join(t.where for t in tables.values())})", names)
+    origin = f"Hub {place}{commit} ({', '.join(t.where for t in tables.values())})"
+    return Source(tables, origin, names, numbered=bool(names))
 
 
 def _column(part: Any, name: str) -> Any:

@@ -50,17 +50,20 @@ def class_names(values: Sequence[Any], table: Table, field: str) -> list[str]:
     return [str(number) for number in range(max(largest, 0) + 1)]
 
 
-def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str) -> np.ndarray:
+def encode(
+    values: Sequence[Any], names: Sequence[str], table: Table, field: str, numbered: bool = False
+) -> np.ndarray:
     """Turn labels into class numbers.
 
-    A label is the name of a class or, unless the names are numbers themselves, the number of a class; spaces around it
-    do not count.
+    A label is the name of a class or, unless a name is a number that stands elsewhere, the number of a class; spaces
+    around it do not count.
 
     Args:
         values: Labels as read.
         names: Names of the classes in order.
         table: Where they came from, for the error message.
         field: Name of their column, for the error message.
+        numbered: Whether labels are class numbers for sure: then no class is looked for by its name.
 
     Raises:
         DataError: A label is missing, negative, too large, not whole, unknown, or several numbers; with the row,
@@ -69,16 +72,19 @@ def encode(values: Sequence[Any], names: Sequence[str], table: Table, field: str
     Example:
         >>> encode(["spam", 0], ["ham", "spam"], Table({}, "train.tsv"), "label")
         array([1, 0])
+        >>> encode([0, 1], ["1", "0"], Table({}, "hub:train"), "label", numbered=True)
+        array([0, 1])
     """
     _refuse_rows(values, f"dataset.label_field={field} in {table.where}")
     values = _without_spaces(values)
-    index = {name: number for number, name in enumerate(_without_spaces(names))}
-    named_by_numbers = all(_whole(name) is not None for name in names)
+    index = {} if numbered else {name: place for place, name in enumerate(_without_spaces(names))}
+    # Where class 0 is called «1», a 1 is the name of class 0, and a 2 must not become one more class 2.
+    by_number = numbered or all(_whole(name) in (None, place) for place, name in enumerate(names))
     codes = np.empty(len(values), dtype=np.int64)
     for row, value in enumerate(values):
         code = index.get(str(value))
         if code is None and (number := _whole(value)) is not None:
-            code = index.get(str(number)) if named_by_numbers else number
+            code = index.get(str(number), number if by_number else None)
         if code is None or not 0 <= code < len(names):
             raise DataError(f"dataset.label_field={field}: {_complaint(value, row, table, names)}")
         codes[row] = code
@@ -156,7 +162,7 @@ def _is_number(value: Any) -> bool:
         float(value)
     except (TypeError, ValueError):
         return False
-    return True
+    return "_" not in str(value)  # Python reads 1_1 as 11; in a file it is a word
 
 
 def _whole(value: Any) -> int | None:

@@ -59,8 +59,9 @@ def load_dataset(
         return load_corpus(config, seed, tokenizer)
     source = find(config, cache_dir)
     names = _names(source, config)
-    rows = {split: _rows(table, names, config) for split, table in source.tables.items()}
+    rows = {split: _rows(table, names, config, source.numbered) for split, table in source.tables.items()}
     _warn_of_absent_classes(rows, names, config)
+    _warn_of_empty_texts(source, config)
     how = _carve(rows, config)
     rows = {split: rows[split] for split in [*SPLITS, *(s for s in rows if s not in SPLITS)]}
     _warn_of_half_a_pair(source.tables["train"], config)
@@ -154,6 +155,12 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:
     if config.task == "regression":
         return
+    if len(names) == 1:
+        log.warning(
+            "dataset.label_field=%s: %s is the only class, so there is nothing to tell apart",
+            config.label_field,
+            names[0],
+        )
     kind = "picture" if config.kind == "image" else "text"
     for table, _, labels in rows.values():
         absent = [names[number] for number in np.setdiff1d(np.arange(len(names)), labels)]
@@ -162,12 +169,27 @@ def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: Da
             log.warning("%s has no %s of %s%s", table.where, kind, ", ".join(absent[:5]), more)
 
 
-def _rows(table: Table, names: list[str], config: DatasetConfig) -> _Rows:
+def _warn_of_empty_texts(source: Source, config: DatasetConfig) -> None:
+    """A text may be empty; but who left a column out by mistake should hear of it."""
+    if config.kind != "text":
+        return
+    found = []
+    for split, table in source.tables.items():
+        for field in config.text_fields:
+            column = table.column(field, "text_fields", config.rename)
+            empty = sum(isinstance(text, str) and not text.strip() for text in column)
+            if empty:
+                found.append(f"{empty} of {len(column)} in column {field!r} of {split} ({table.where})")
+    if found:
+        log.warning("dataset.text_fields: empty texts: %s", ", ".join(found))
+
+
+def _rows(table: Table, names: list[str], config: DatasetConfig, numbered: bool) -> _Rows:
     values = _labels(table, config)
     if config.task == "regression":
         labels = measurements(values, config.label_range, table, config.label_field)
     else:
-        labels = encode(values, names, table, config.label_field)
+        labels = encode(values, names, table, config.label_field, numbered)
     if len(labels) == 0:
         raise DataError(f"{table.where} is empty: no rows")
     return table, np.arange(len(labels)), labels

@@ -55,8 +55,10 @@ class Source:
         tables: Split → table; always with ``train``, perhaps without the others.
         origin: One line for people: which file, wheel or Hub repository.
         label_names: Names of the classes where the source knows them.
+        numbered: Whether labels are class numbers for sure, though the names of the classes may be numbers too.
     """
 
     tables: dict[str, Table]
     origin: str
     label_names: Sequence[str] = field(default_factory=list)
+    numbered: bool = False

@@ -116,6 +116,27 @@ def test_a_saved_repository_is_read_through_the_same_library(tmp_path, tokenizer
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "names", [["1", "0"], ["1", "2", "3"], ["-1", "1"], ["2019", "2020"], ["neg", "pos"]]
+)
+def test_class_labels_of_the_hub_are_numbers_whatever_the_classes_are_called(tmp_path, tokenizer, names):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "stars": ClassLabel(names=names)})
+    codes = [row % len(names) for row in range(12)]
+    for split in ("train", "validation", "test"):
+        rows = Dataset.from_dict({"text": ["a b"] * 12, "stars": codes}, features=features)
+        rows.to_parquet(tmp_path / f"{split}.parquet")
+    for settings in ({"label_field": "stars"}, {"rename": {"absent": "label", "stars": "label"}}):
+        config = DatasetConfig(name="mine", hub=str(tmp_path), **settings)
+        data = load_dataset(config, seed=0, tokenizer=tokenizer)
+        assert data.label_names == names
+        assert data.splits["test"].labels.tolist() == codes
+    config.label_names = [f"class {name}" for name in names]
+    data = load_dataset(config, seed=0, tokenizer=tokenizer)
+    assert (data.label_names, data.splits["test"].labels.tolist()) == (config.label_names, codes)
+
+
 def test_schema_loads_nothing_heavy():
     code = (
         "import sys; from snn.data import DatasetConfig, default_cache_dir, minilm_folder; "

@@ -157,6 +157,30 @@ def test_names_that_are_numbers_are_names(tmp_path, tokenizer):
     assert "label '0' in train.tsv, row 4" in message(lambda: load(tmp_path, tokenizer, **settings))
 
 
+def test_a_number_is_looked_for_among_the_names_before_it_numbers_a_class(tmp_path, tokenizer):
+    names = ["1", "2", "unknown"]
+    for split in ("train", "validation", "test"):
+        write(tmp_path, f"{split}.tsv", [("a", "1.0"), ("b", "2.0"), ("c", "unknown"), ("a", "1")])
+    assert load(tmp_path, tokenizer, label_names=names).splits["test"].labels.tolist() == [0, 1, 2, 0]
+    # Class 0 is called «1», so a 0 would be one more name for it.
+    write(tmp_path, "train.tsv", [("a", "1"), ("b", "0")])
+    assert "label '0' in train.tsv, row 2" in message(lambda: load(tmp_path, tokenizer, label_names=names))
+    # Here every name that is a number stands at its own place.
+    for split in ("train", "validation", "test"):
+        write(tmp_path, f"{split}.tsv", [("a", 0), ("b", 1), ("c", 2), ("a", "unknown")])
+    labels = load(tmp_path, tokenizer, label_names=["0", "1", "unknown"]).splits["test"].labels
+    assert labels.tolist() == [0, 1, 2, 2]
+
+
+def test_an_underscore_makes_no_number(tmp_path, tokenizer):
+    write(tmp_path, "train.tsv", [("a", "1_1"), ("b", "1_2"), ("c", "2_1")] * 4)
+    assert load(tmp_path / "train.tsv", tokenizer).label_names == ["1_1", "1_2", "2_1"]
+    measured = {"task": "regression", "metrics": ["pearson"]}
+    assert "'1_1' in train.tsv, row 1, is no finite number" in message(
+        lambda: load(tmp_path / "train.tsv", tokenizer, **measured)
+    )
+
+
 def test_a_number_that_no_row_has_is_said(tmp_path, tokenizer, caplog):
     write(tmp_path, "train.tsv", [("a", 1), ("b", 2)] * 5)
     with caplog.at_level(logging.WARNING, "snn"):
@@ -164,11 +188,45 @@ def test_a_number_that_no_row_has_is_said(tmp_path, tokenizer, caplog):
     assert caplog.messages == ["train.tsv has no text of 0"]
 
 
-def test_one_class_only_is_no_error(tmp_path, tokenizer):
+def test_one_class_only_is_said_but_no_error(tmp_path, tokenizer, caplog):
     write(tmp_path, "train.tsv", [("a", 0)] * 5)
-    data = load(tmp_path / "train.tsv", tokenizer)
+    with caplog.at_level(logging.WARNING, "snn"):
+        data = load(tmp_path / "train.tsv", tokenizer)
+    assert caplog.messages == [
+        "dataset.label_field=label: 0 is the only class, so there is nothing to tell apart"
+    ]
     assert data.num_classes == 1
     assert all(len(split) for split in data.splits.values())
+
+
+def test_empty_texts_are_counted_in_one_warning(tmp_path, tokenizer, caplog):
+    (tmp_path / "train.csv").write_text("one,two,label\n" + "a,,0\n,b,1\na,b,0\n  ,b,1\n")
+    (tmp_path / "dev.csv").write_text("one,two,label\n" + "a,b,0\n,b,1\n")
+    splits = {"train": "train", "validation": "dev", "test": "train"}
+    with caplog.at_level(logging.WARNING, "snn"):
+        load(tmp_path, tokenizer, text_fields=["one", "two"], splits=splits)
+        load(tmp_path, tokenizer, text_fields=["one"], splits=splits | {"train": "dev", "test": "dev"})
+    assert caplog.messages == [
+        "dataset.text_fields: empty texts: 2 of 4 in column 'one' of train (train.csv), "
+        "1 of 4 in column 'two' of train (train.csv), 1 of 2 in column 'one' of validation (dev.csv), "
+        "2 of 4 in column 'one' of test (train.csv), 1 of 4 in column 'two' of test (train.csv)",
+        "dataset.text_fields: empty texts: 1 of 2 in column 'one' of train (dev.csv), "
+        "1 of 2 in column 'one' of validation (dev.csv), 1 of 2 in column 'one' of test (dev.csv)",
+    ]
+    caplog.clear()
+    load(write(tmp_path, "whole.csv", [("a", 0), ("b", 1)] * 4), tokenizer)
+    assert not caplog.messages
+
+
+def test_a_csv_cell_may_be_long(tmp_path, tokenizer):
+    import csv as library
+
+    before = library.field_size_limit(131_072)
+    try:
+        path = write(tmp_path, "train.csv", [("a" * 200_000, 0), ("b", 1)] * 2)
+        assert len(find(files(path)).tables["train"].columns["text"][0]) == 200_000
+    finally:
+        library.field_size_limit(before)
 
 
 def test_pair(tmp_path, tokenizer):
@@ -240,6 +298,30 @@ def test_missing_file_lists_the_folder(tmp_path, tokenizer):
     data = load(tmp_path, tokenizer, splits={"train": "train", "validation": "dev", "test": None})
     assert len(data.splits["validation"]) == 6
     assert "does not exist" in message(lambda: load(tmp_path / "nowhere", tokenizer))
+
+
+def test_the_advice_about_a_missing_file_can_be_followed(tmp_path, tokenizer):
+    """On the command line too, where a key must be in the config to be set."""
+    from hydra import compose, initialize_config_dir
+
+    from snn.launch import CONF, check_overrides, register
+
+    register()
+
+    def load_with(*overrides):
+        arguments = ["dataset=text_file", f"dataset.data_dir={tmp_path}", *overrides]
+        check_overrides("train", arguments)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", overrides=arguments).dataset
+        data = load_dataset(config, seed=0, tokenizer=tokenizer)
+        return [len(data.splits[split]) for split in ("train", "validation", "test")]
+
+    write(tmp_path, "train.tsv", [(f"a {i}", i % 2) for i in range(20)])
+    write(tmp_path, "dev.tsv")
+    write(tmp_path, "test.tsv")
+    (advice,) = re.findall(r"dataset\.\S+=null", message(load_with))
+    assert load_with(advice) == [18, 2, 6]
+    assert load_with("dataset.splits={train:train,validation:dev,test:null}") == [18, 6, 2]
 
 
 def test_ambiguous_file(tmp_path, tokenizer):
