@@ -119,6 +119,18 @@ def test_what_is_said_about_the_data_of_a_checkpoint_holds() -> None:
     assert asdict(merge_dataset(saved, default, {"max_length"})) == saved | {"max_length": 128}
 
 
+def test_the_splits_of_a_checkpoint_stay_as_they_were() -> None:
+    """Other shares would measure the network on rows that it was trained on."""
+    saved = asdict(DatasetConfig("set", data_dir="there", test_fraction=0.2))
+    asked = composed("evaluate", "checkpoint=somewhere", "dataset.test_fraction=0.3").dataset
+    with pytest.raises(
+        ConfigError, match=r"dataset\.test_fraction=0\.3, but the checkpoint's splits were made with 0\.2"
+    ):
+        merge_dataset(saved, asked)
+    the_same = composed("evaluate", "checkpoint=somewhere", "dataset.test_fraction=0.2").dataset
+    assert asdict(merge_dataset(saved, the_same, {"test_fraction"})) == saved
+
+
 @pytest.mark.parametrize("script", ["convert", "evaluate"])
 def test_the_checkpoint_decides_what_is_not_said(script: str) -> None:
     config = composed(script, "checkpoint=somewhere")

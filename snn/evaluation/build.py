@@ -24,7 +24,7 @@ from snn.conversion.rules import parse_rules
 from snn.conversion.surgery import insert
 from snn.conversion.training_free.correct import refuse_solved_weights
 from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
-from snn.evaluation.session import Session, merge_dataset, said_about_dataset
+from snn.evaluation.session import Session, merge_dataset, said_about
 from snn.evaluation.training_free import training_free
 from snn.evaluation.verification import verify_network
 from snn.models.label_order import check_classes
@@ -35,6 +35,9 @@ from snn.quantizers.registry import ESTIMATES
 from snn.tracking.files import write_json, write_text
 
 log = logging.getLogger(__name__)
+
+#: Keys of ``quantization`` that a quantised checkpoint has decided; the others say how thresholds are set anew.
+OF_THE_QUANTISERS = ("name", "levels", "granularity", "coverage", "rules", "threshold")
 
 
 def build_model(session: Session) -> nn.Module:
@@ -109,10 +112,25 @@ def load_parent(session: Session) -> nn.Module:
         check_tokenizer(
             session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
         )
+    _refuse_other_quantisers(session, model)
     session.summary["model"] = description["model"]["name"]
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
     return model
+
+
+def _refuse_other_quantisers(session: Session, model: nn.Module) -> None:
+    """Refuse what a quantised checkpoint has decided: where its quantisers are, and of what kind."""
+    kinds = {quantizer.name for quantizer in quantizers(model).values()}
+    said = said_about("quantization")
+    others = [said[key] for key in OF_THE_QUANTISERS if key in said]
+    if "" in said and session.config.quantization.name not in kinds:
+        others.append(said[""])
+    if kinds and others:
+        raise ConfigError(
+            f"checkpoint={session.config.checkpoint} is quantised already ({', '.join(sorted(kinds))}); leave out "
+            f"{', '.join(others)}, which would say nothing, or start from its float network"
+        )
 
 
 def restore_data(session: Session, folder: Path) -> None:
@@ -126,7 +144,7 @@ def restore_data(session: Session, folder: Path) -> None:
     about = description.get("about") or {}
     if config.dataset.name == "from_checkpoint" and "dataset" not in about:
         raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
-    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset, said_about_dataset())
+    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset, said_about("dataset"))
     if (folder / "tokenizer_config.json").exists():
         name = description["model"]["name"]
         session.tokenizer = load_tokenizer(str(folder), config.paths.cache, model=name)
@@ -296,6 +314,7 @@ def neuron_section(session: Session) -> dict[str, Any]:
     asked = dict(session.config.neuron)
     if asked.get("name") is not None:
         return asked
+    asked = {key: value for key, value in asked.items() if value is not None}
     saved = dict(session.parent_neuron)
     if not saved:
         raise ConfigError(
@@ -304,6 +323,7 @@ def neuron_section(session: Session) -> dict[str, Any]:
     return {
         "name": saved.pop("neuron"),
         **{k: v for k, v in saved.items() if k not in ("T", "execution", "chunk")},
+        **asked,
     }
 
 

@@ -56,6 +56,33 @@ class Confusion(Metric):
         return self.counts
 
 
+class Spread(Metric):
+    """Whether predictions differ by more than rounding, after each time step.
+
+    Args:
+        steps: Number of read-outs.
+
+    Shape:
+        ``update`` takes predictions ``[B, T]``; ``compute`` gives bools ``[T]``.
+    """
+
+    full_state_update = False
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self.add_state("low", torch.full((steps,), torch.inf), dist_reduce_fx="min")
+        self.add_state("high", torch.full((steps,), -torch.inf), dist_reduce_fx="max")
+
+    def update(self, values: Tensor) -> None:
+        self.low = torch.minimum(self.low, values.amin(0))
+        self.high = torch.maximum(self.high, values.amax(0))
+
+    def compute(self) -> Tensor:
+        return self.high - self.low > 1e-6 * torch.maximum(self.high.abs(), self.low.abs())
+
+
 def accuracy(confusion: Tensor) -> Tensor:
     """Share of right predictions, ``[T, C, C]`` to ``[T]``."""
     confusion = confusion.double()
@@ -152,6 +179,8 @@ class Scores(torch.nn.Module):
         with warnings.catch_warnings(action="ignore"):  # on memory, and on constant predictions
             if self.task == "classification":
                 self.metrics["confusion"] = Confusion(steps, classes)
+            else:
+                self.metrics["spread"] = Spread(steps).set_dtype(torch.float64)
             for name in self.names:
                 make = SCORES[name].of_values
                 if make is not None:
@@ -163,13 +192,14 @@ class Scores(torch.nn.Module):
                 self._of("confusion").update(logits, labels)
                 return
             values = logits[..., 0].T.double()
+            self._of("spread").update(values)
             targets = labels.double()[:, None].expand_as(values)
             for name in self.names:
                 # One output is an axis less, to torchmetrics.
                 self._of(name).update(*(x.squeeze(1) if self.steps == 1 else x for x in (values, targets)))
 
     def compute(self) -> dict[str, list[float]]:
-        """Each metric after each step. A correlation with predictions that are all equal counts 0."""
+        """Each metric after each step. A correlation with predictions that are equal, but for rounding, counts 0."""
         found: dict[str, list[float]] = {}
         with warnings.catch_warnings(action="ignore"):
             for name in self.names:
@@ -177,6 +207,8 @@ class Scores(torch.nn.Module):
                 value: Tensor = self._counts() if of_confusion else self._of(name).compute()
                 if of_confusion is not None:
                     value = of_confusion(value)
+                else:
+                    value = torch.where(self._of("spread").compute(), value, 0.0)
                 found[name] = value.reshape(-1).nan_to_num(0.0).tolist()
         return found
 

@@ -261,14 +261,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def said_about_dataset() -> set[str]:
-    """Keys of the data set that the command line names, also where it names a default."""
+def said_about(section: str) -> dict[str, str]:
+    """Keys of a section that the command line names, also where it names a default, and the words it uses.
+
+    ``""`` stands for the choice of the section itself.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():
-        return set()
-    keys = (str(said).lstrip("+~").partition("=")[0] for said in HydraConfig.get().overrides.task)
-    return {key.split(".")[1] for key in keys if key.startswith("dataset.")}
+        return {}
+    said = {str(line).lstrip("+~").partition("=")[0]: str(line) for line in HydraConfig.get().overrides.task}
+    parts = {key: f"{key}.".split(".") for key in said}
+    return {parts[key][1]: line for key, line in said.items() if parts[key][0] == section}
 
 
 def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[str] = ()) -> DatasetConfig:
@@ -278,6 +282,9 @@ def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[
         saved: The checkpoint's.
         asked: The config's.
         said: Keys that hold even where their value is the default.
+
+    Raises:
+        ConfigError: Other shares of held-out rows: the network would be measured on rows that it was trained on.
     """
     if asked.name != "from_checkpoint":
         return asked
@@ -287,6 +294,11 @@ def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[
     for name in known:
         value = getattr(asked, name)
         if name in said or value != getattr(untouched, name):
+            if name.endswith("_fraction") and value != getattr(restored, name):
+                raise ConfigError(
+                    f"dataset.{name}={value}, but the checkpoint's splits were made with {getattr(restored, name)}: "
+                    "rows that it was trained on would be measured; leave it out"
+                )
             setattr(restored, name, value)
     return restored
 

@@ -22,7 +22,8 @@ from snn.conversion.checkpoint import (
     save_checkpoint,
 )
 from snn.conversion.network import SpikingNetwork
-from snn.evaluation.build import build_model, print_plan, restore_data
+from snn.conversion.quantize import quantizers
+from snn.evaluation.build import at_levels, build_model, print_plan, restore_data
 from snn.evaluation.session import Session, open_session
 from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
 from snn.training.later_stages import check_later_stages
@@ -100,7 +101,10 @@ class Experiment:
         for name in reversed(NETWORKS):
             if (self.folder(name) / DESCRIPTION).exists():
                 return self.load(name)
-        return self.start()
+        model = self.start()
+        if quantizers(model) and self.config.T is not None:
+            return at_levels(self.session, model, self.config.T)
+        return model
 
     def load(self, name: str) -> nn.Module:
         if "data" not in vars(self.session):  # a resumed run: the stages before know their data and tokenizer

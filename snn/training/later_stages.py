@@ -42,6 +42,11 @@ def check_later_stages(session: Session, model: nn.Module) -> None:
         )
     if not quantizers(model):
         _check_quantisers(session, model)
+    elif "float" in training.stages:
+        raise ConfigError(
+            f"training.stages: float trains a network without quantisers, but checkpoint={session.config.checkpoint} "
+            "is quantised; leave it out, or start from the float network"
+        )
     for stage in training.stages:
         if stage in TRAINED and not (stage == "spiking" and training.spiking.epochs == 0):
             check_lesson(session, stage)

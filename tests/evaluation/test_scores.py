@@ -71,6 +71,20 @@ def test_predictions_that_are_all_equal_correlate_with_nothing() -> None:
     assert matthews(torch.tensor([[[2, 0], [1, 0]]])).tolist() == [0.0]
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+def test_predictions_that_differ_by_rounding_alone_correlate_with_nothing(sizes: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=13).astype(np.float32)
+    same = np.nextafter(np.float32(1.4274303), np.where(labels > 0, np.float32(2), np.float32(1)))
+    near = 1.4274303 + 1e-4 * labels
+    scores = Scores(["pearson", "spearman"], 2, 1)
+    for part in cuts(sizes):
+        scores.update(torch.tensor(np.stack([same, near])[:, part, None]), torch.tensor(labels[part]))
+    for found in scores.compute().values():
+        assert found[0] == 0
+        assert found[1] == pytest.approx(1, abs=1e-3)
+
+
 def test_confusion_counts_exactly_however_many_samples() -> None:
     metric = Confusion(1, 2)
     metric.counts += 2**40

@@ -17,6 +17,7 @@ from snn.data.schema import DatasetConfig
 from snn.errors import CheckpointError, ConfigError, ConversionError, SNNError
 from snn.evaluation.jobs import convert_checkpoint, evaluate_checkpoint
 from snn.tracking.files import read_json
+from snn.training.experiment import run
 from tests.scripts.composing import composed
 from tests.scripts.processes import Script
 
@@ -54,6 +55,56 @@ def test_fixed_thresholds_are_kept(image_run: Run, tmp_path: Path) -> None:
     after = quantizers(load_checkpoint(tmp_path / "checkpoint", spiking=False))
     assert {q.levels for q in after.values()} == {2}
     assert all(torch.equal(before[k].threshold, after[k].threshold) for k in before)
+
+
+@pytest.mark.parametrize(("thresholds", "kept"), [("follow", False), ("fixed", True)])
+def test_training_on_a_quantised_checkpoint_follows_T_too(
+    image_run: Run, tmp_path: Path, thresholds: str, kept: bool
+) -> None:
+    said = ["model=resnet20", "dataset=digits", "T=8", f"conversion.thresholds={thresholds}"]
+    stages = ["training.stages=[quantized,convert,evaluate]", "training.quantized.epochs=0"]
+    run(composed("train", f"checkpoint={image_run[0]}", *said, *stages, *SMALL), tmp_path)
+    before = quantizers(load_checkpoint(image_run[0], spiking=False))
+    after = quantizers(load_checkpoint(tmp_path / "stages" / "quantized"))
+    assert {q.levels for q in before.values()} == {4}
+    assert {q.levels for q in after.values()} == {8}
+    assert all(torch.equal(before[k].threshold, after[k].threshold) for k in before) is kept
+    verification = read_json(tmp_path / "summary.json")["verification"]
+    assert verification["exact"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("evaluate", "quantization.levels=2"),
+        ("evaluate", "quantization=lsq"),
+        ("train", "quantization.granularity=tensor"),
+        ("train", "quantization.threshold=2.0"),
+    ],
+)
+def test_a_quantised_checkpoint_has_its_quantisers(
+    image_run: Run, tmp_path: Path, script: str, said: str
+) -> None:
+    """What would change nothing is refused, not written into the run's config."""
+    stages = ["model=resnet20", "dataset=digits", "training.stages=[convert]"] if script == "train" else []
+    arguments = [f"checkpoint={image_run[0]}", said, *stages, *SMALL, f"hydra.run.dir={tmp_path}/run"]
+    found = Script(script, arguments, tmp_path / "out")
+    assert found.wait() == 1
+    assert f"is quantised already (qcfs); leave out {said}" in found.err
+
+
+def test_a_quantised_checkpoint_has_no_float_stage(image_run: Run, tmp_path: Path) -> None:
+    said = ["model=resnet20", "dataset=digits", "training.stages=[float,evaluate]"]
+    with pytest.raises(ConfigError, match="float trains a network without quantisers"):
+        run(composed("train", f"checkpoint={image_run[0]}", *said, *SMALL), tmp_path)
+
+
+def test_what_is_said_about_the_neuron_of_a_checkpoint_holds(text_run: Run, tmp_path: Path) -> None:
+    saved = read_description(text_run[0] / "checkpoint")["neuron"]
+    assert saved["order"] == "early"
+    config = composed("convert", f"checkpoint={text_run[0]}", "+neuron.order=late", *SMALL)
+    convert_checkpoint(config, tmp_path)
+    assert read_description(tmp_path / "checkpoint")["neuron"] == saved | {"order": "late"}
 
 
 def test_conversion_leaves_its_parent_alone(text_run: Run, tmp_path: Path) -> None:
