@@ -59,7 +59,7 @@ def load_dataset(
         return load_corpus(config, seed, tokenizer)
     source = find(config, cache_dir)
     names = _names(source, config)
-    rows = {split: _rows(table, names, config, source.numbered) for split, table in source.tables.items()}
+    rows = {split: _rows(table, names, config, source) for split, table in source.tables.items()}
     _warn_of_absent_classes(rows, names, config)
     _warn_of_empty_texts(source, config)
     how = _carve(rows, config)
@@ -184,12 +184,16 @@ def _warn_of_empty_texts(source: Source, config: DatasetConfig) -> None:
         log.warning("dataset.text_fields: empty texts: %s", ", ".join(found))
 
 
-def _rows(table: Table, names: list[str], config: DatasetConfig, numbered: bool) -> _Rows:
+def _rows(table: Table, names: list[str], config: DatasetConfig, source: Source) -> _Rows:
     values = _labels(table, config)
     if config.task == "regression":
         labels = measurements(values, config.label_range, table, config.label_field)
     else:
-        labels = encode(values, names, table, config.label_field, numbered)
+        labels = encode(values, names, table, config.label_field, source.numbered)
+        if source.numbered and sorted(names) == sorted(
+            source.label_names
+        ):  # dataset.label_names may order them anew
+            labels = np.array([names.index(name) for name in source.label_names])[labels]
     if len(labels) == 0:
         raise DataError(f"{table.where} is empty: no rows")
     return table, np.arange(len(labels)), labels

@@ -72,7 +72,8 @@ class DatasetConfig:
         image_field: Column or NPZ array with the images: ``[N, H, W]`` or ``[N, H, W, C]``, uint8, or floats
             in 0..1.
         rename: Column of a source → the field it stands for, where a source names its columns otherwise.
-        label_names: Names of the classes in the order of their numbers. Empty: read off the training rows.
+        label_names: Names of the classes in the order of their numbers; those of the Hub itself may stand in
+            another order, which is then theirs. Empty: read off the training rows.
         label_range: Smallest and largest measurement that there can be. Empty: any number.
         validation_fraction: Share of the training rows that become the validation split where there is none,
             in (0, 1).

@@ -135,6 +135,10 @@ def test_class_labels_of_the_hub_are_numbers_whatever_the_classes_are_called(tmp
     config.label_names = [f"class {name}" for name in names]
     data = load_dataset(config, seed=0, tokenizer=tokenizer)
     assert (data.label_names, data.splits["test"].labels.tolist()) == (config.label_names, codes)
+    config.label_names = names[::-1]  # the same classes in another order
+    data = load_dataset(config, seed=0, tokenizer=tokenizer)
+    assert data.label_names == names[::-1]
+    assert data.splits["test"].labels.tolist() == [len(names) - 1 - code for code in codes]
 
 
 def test_schema_loads_nothing_heavy():
