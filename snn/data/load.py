@@ -190,10 +190,9 @@ def _rows(table: Table, names: list[str], config: DatasetConfig, source: Source)
         labels = measurements(values, config.label_range, table, config.label_field)
     else:
         labels = encode(values, names, table, config.label_field, source.numbered)
-        if source.numbered and sorted(names) == sorted(
-            source.label_names
-        ):  # dataset.label_names may order them anew
-            labels = np.array([names.index(name) for name in source.label_names])[labels]
+        theirs = source.label_names
+        if source.numbered and sorted(names) == sorted(theirs):  # dataset.label_names may order them anew
+            labels = np.array([names.index(name) for name in theirs])[labels]
     if len(labels) == 0:
         raise DataError(f"{table.where} is empty: no rows")
     return table, np.arange(len(labels)), labels

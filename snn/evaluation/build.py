@@ -102,6 +102,7 @@ def load_parent(session: Session) -> nn.Module:
     description = read_description(folder)
     restore_data(session, folder)
     model = load_checkpoint(folder, session.device, spiking=False)
+    _refuse_other_quantisers(session, model)
     classes = len(description.get("labels") or [])
     if classes and classes != session.data.num_classes:
         raise ConfigError(
@@ -112,7 +113,6 @@ def load_parent(session: Session) -> nn.Module:
         check_tokenizer(
             session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
         )
-    _refuse_other_quantisers(session, model)
     session.summary["model"] = description["model"]["name"]
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
