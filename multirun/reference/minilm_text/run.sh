@@ -12,6 +12,7 @@ batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1
 float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 lesson=  # of quantised training with shift and height: what else is learnt from the float network
+rows=  # of the test split that spiking networks are measured on, classes in proportion; all of them if empty
 small="distillation.hidden=1 distillation.adapter=null"  # on a small set its predictions say little that labels do not
 case $dataset in
     trec)
@@ -21,9 +22,9 @@ case $dataset in
     cola) float=4 ;;
     mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 lesson=$small
         corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" ;;
-    rte) float=8 float_lr=3e-5 lsq=16:3 para_inf="8:3 4:4 2:8 16:0" ;;
+    rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
-    imdb) float=2 lsq=16:0 para_inf="8:0 4:1 16:0" ;;
+    imdb) float=2 lsq=16:0 para_inf="8:0 4:0 2:0 16:0" rows=500 ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 
@@ -50,7 +51,8 @@ spiking() {  # folder, epochs of quantised training, then overrides
     local folder=$1 epochs=$2
     shift 2
     train "$folder" "checkpoint=$out/float/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]" \
-        "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" training.compile=true "$@"
+        "training.quantized={epochs: $epochs, lr: $lr, distill: $share}" training.compile=true \
+        ${rows:+dataset.limit_test=$rows} "$@"
 }
 
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
@@ -87,7 +89,8 @@ if wanted para_inf; then
 fi
 if wanted training_free; then  # nothing is trained: shift and height of every channel from the same training batches
     for at in $training_free; do
-        train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at"
+        train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at" \
+            ${rows:+dataset.limit_test=$rows}
     done
 fi
 if wanted corrected; then  # trained on from there without labels and dropout, towards the float network's predictions, and $lesson
