@@ -257,10 +257,13 @@ def calibrated(session: Session, model: nn.Module) -> nn.Module:
     return training_free(model.eval(), batches, session.config.conversion, neuron_section(session))
 
 
-def at_levels(session: Session, model: nn.Module, T: int) -> nn.Module:
-    """The quantised network whose twin has T steps: itself, or with T levels and thresholds that follow or are kept."""
-    found = next(iter(quantizers(model).values()))
-    if not isinstance(found, QCFS) or found.levels == T:
+def at_levels(session: Session, model: nn.Module, T: int | None) -> nn.Module:
+    """The quantised network whose twin has T steps: itself, or with T levels and thresholds that follow or are kept.
+
+    A float network, and any network where T is not said, is left as it is.
+    """
+    found = next(iter(quantizers(model).values()), None)
+    if T is None or not isinstance(found, QCFS) or found.levels == T:
         return model
     refuse_solved_weights(model)
     changed = with_levels(model, T)

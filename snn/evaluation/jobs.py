@@ -109,4 +109,4 @@ def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | N
                 "name its places with model=NAME (of the same architecture) or quantization.rules"
             )
         model = calibrated(session, quantized(session, model))
-    return (at_levels(session, model, T) if T else model), T
+    return at_levels(session, model, T), T

@@ -22,7 +22,6 @@ from snn.conversion.checkpoint import (
     save_checkpoint,
 )
 from snn.conversion.network import SpikingNetwork
-from snn.conversion.quantize import quantizers
 from snn.evaluation.build import at_levels, build_model, print_plan, restore_data
 from snn.evaluation.session import Session, open_session
 from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
@@ -101,10 +100,7 @@ class Experiment:
         for name in reversed(NETWORKS):
             if (self.folder(name) / DESCRIPTION).exists():
                 return self.load(name)
-        model = self.start()
-        if quantizers(model) and self.config.T is not None:
-            return at_levels(self.session, model, self.config.T)
-        return model
+        return at_levels(self.session, self.start(), self.config.T)
 
     def load(self, name: str) -> nn.Module:
         if "data" not in vars(self.session):  # a resumed run: the stages before know their data and tokenizer

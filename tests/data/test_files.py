@@ -302,18 +302,15 @@ def test_missing_file_lists_the_folder(tmp_path, tokenizer):
 
 def test_the_advice_about_a_missing_file_can_be_followed(tmp_path, tokenizer):
     """On the command line too, where a key must be in the config to be set."""
-    from hydra import compose, initialize_config_dir
-
-    from snn.launch import CONF, check_overrides, register
+    from snn.launch import check_overrides, register
+    from tests.scripts.composing import composed
 
     register()
 
     def load_with(*overrides):
         arguments = ["dataset=text_file", f"dataset.data_dir={tmp_path}", *overrides]
         check_overrides("train", arguments)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("train", overrides=arguments).dataset
-        data = load_dataset(config, seed=0, tokenizer=tokenizer)
+        data = load_dataset(composed("train", *arguments).dataset, seed=0, tokenizer=tokenizer)
         return [len(data.splits[split]) for split in ("train", "validation", "test")]
 
     write(tmp_path, "train.tsv", [(f"a {i}", i % 2) for i in range(20)])
