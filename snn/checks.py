@@ -138,6 +138,7 @@ def _check_report(report: object, script: str) -> None:
 
 def _check_recipe(config: Config) -> None:
     training = config.training
+    _one_of("training.monitor", training.monitor, ("metric", "loss"))
     _one_of("training.time_loss", training.time_loss, ("mean", "tet"))
     _at_least("training.workers", training.workers, 0)
     if training.clip_norm is not None and not training.clip_norm > 0:

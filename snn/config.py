@@ -226,6 +226,8 @@ class TrainingConfig:
         log_every: Optimiser steps between two lines of ``metrics.jsonl``.
         save_every: Optimiser steps between two resumable states; one is saved after each epoch as well. null:
             epochs only.
+        monitor: What the best epoch is chosen by on validation: ``metric``, the first of the data set, or ``loss``,
+            which says more where samples are few.
         time_loss: Of a network that spikes by itself: ``mean``, the loss of its mean output over the steps, or
             ``tet``, the mean of the losses of all steps.
         float: Training of the float network.
@@ -255,6 +257,7 @@ class TrainingConfig:
     workers: int = 0
     log_every: int = 10
     save_every: int | None = 200
+    monitor: str = "metric"
     time_loss: str = "mean"
     float: StageConfig = field(default_factory=StageConfig)
     quantized: StageConfig = field(default_factory=StageConfig)

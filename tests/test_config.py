@@ -296,6 +296,7 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
         ({"training.clip_norm": -1.0}, "training.clip_norm must be above 0, or null for no limit; got -1.0"),
         ({"training.clip_norm": 0.0}, "training.clip_norm must be above 0"),
+        ({"training.monitor": "los"}, "training.monitor: unknown name 'los'; did you mean 'loss'"),
         ({"training.label_smoothing": -0.1}, r"training.label_smoothing must be in \[0, 1\); got -0.1"),
         ({"training.label_smoothing": 1.5}, r"training.label_smoothing must be in \[0, 1\); got 1.5"),
         ({"training.workers": -1}, "training.workers must be at least 0; got -1"),

@@ -69,7 +69,8 @@ class DistilledObjective(Objective):
     """The loss of a student: ``(1 - share) * labels + share * (hidden + attention + logits)``, each part weighted.
 
     Hidden states and scores are compared by mean squared error over what is no padding, and summed over the layers.
-    A network whose predictions nothing here trains is judged by the loss itself, any other by the labels.
+    A network whose predictions nothing here trains is judged by this loss, any other by the labels, or, if
+    ``training.monitor`` says so, by this loss too.
 
     Args:
         student: The network that will be trained.
@@ -98,7 +99,7 @@ class DistilledObjective(Objective):
         self.lesson = teacher.look(self.hidden, self.attention)
         self.judge = labels if reaches_head(config, share) else None
         self.metric = "loss" if self.judge is None else self.judge.metric
-        self.smaller_is_better = self.judge is None
+        self.smaller_is_better = self.metric == "loss"
         self.adapter, self.numbers = self._compare(student, example)
         #: What the teacher shows of a batch; a store of it may come in between.
         self.taught: Callable[[Batch], Signals] = self.ask
@@ -142,10 +143,11 @@ class DistilledObjective(Objective):
         return {"loss": loss, **parts}
 
     def validate(self, network: nn.Module, batches: Iterable[Batch], description: str) -> Verdict:
-        if self.judge is not None:
-            return self.judge.validate(network, batches, description)
+        found = None if self.judge is None else self.judge.validate(network, batches, description)
+        if found is not None and not self.smaller_is_better:
+            return found
         means = self.measure(network, batches)
-        return Verdict(means, "loss", -means["loss"])
+        return Verdict({**(found.metrics if found else {}), **means}, "loss", -means["loss"])
 
     @torch.no_grad()
     def measure(self, network: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:

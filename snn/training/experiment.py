@@ -243,4 +243,4 @@ class Experiment:
         results = self.session.summary.get("results", {})
         if "spiking" in results:
             return float(results["spiking"]["metrics"][self.session.dataset.metrics[0]])
-        return max(self.best.values(), default=0.0)
+        return next(reversed(self.best.values()), 0.0)

@@ -75,14 +75,15 @@ class LabelObjective(Objective):
     """The loss of labels: cross-entropy of classes, mean squared error of measurements.
 
     Args:
-        metrics: Of the data set; a network is judged by the first.
-        training: With ``label_smoothing`` and ``time_loss``.
+        metrics: Of the data set; a network is judged by the first, unless by the loss.
+        training: With ``label_smoothing``, ``time_loss`` and ``monitor``.
     """
 
     def __init__(self, metrics: list[str], training: TrainingConfig):
         super().__init__()
         self.metrics, self.training_config = metrics, training
-        self.metric = metrics[0]
+        self.smaller_is_better = training.monitor == "loss"
+        self.metric = "loss" if self.smaller_is_better else metrics[0]
 
     def forward(self, network: nn.Module, batch: Batch) -> Tensor:
         return self.loss(call_model(network, labels_removed(batch)), batch["labels"])
@@ -98,4 +99,5 @@ class LabelObjective(Objective):
 
     def validate(self, network: nn.Module, batches: Iterable[Batch], description: str) -> Verdict:
         found = evaluate(network, batches, metrics=self.metrics, description=description, record=False)
-        return Verdict(found.metrics, found.metric, found.score)
+        score = -found.metrics["loss"] if self.smaller_is_better else found.score
+        return Verdict(found.metrics, self.metric, score)

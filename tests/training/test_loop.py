@@ -64,6 +64,25 @@ def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> No
     assert not torch.equal(best[-1][1]["first.weight"], weights(trainer.plain)["first.weight"])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_best_epoch_can_be_that_of_the_least_loss(tmp_path: Path, share: float) -> None:
+    """Of labels, or, where a teacher has a share, of what is minimised; the metric is still seen."""
+    data, settings = pictures(noise=0.45), config(monitor="loss")
+    labels = LabelObjective(["accuracy"], settings.training)
+    objective: Any = labels
+    if share:
+        example = next(iter(data.loader("train", 2)))
+        objective = DistilledObjective(
+            seeded(), Teacher(seeded(hidden=5)), DistillationConfig(), share, labels, example
+        )
+    at, record, _ = train(seeded(), settings, stage(epochs=12), tmp_path, data, objective=objective)
+    lines = [line for line in record.lines if "epoch" in line]
+    losses = [line["float/validation/loss"] for line in lines]
+    accuracies = [line["float/validation/accuracy"] for line in lines]
+    assert at.best_epoch == losses.index(min(losses)) + 1 != accuracies.index(max(accuracies)) + 1
+    assert objective.metric == "loss" and objective.value(at.best) == min(losses)
+
+
 def test_without_patience_all_epochs_are_trained(tmp_path: Path) -> None:
     at, record, _ = train(seeded(), config(), stage(epochs=3), tmp_path)
     assert (at.epoch, at.step) == (3, 18)
