@@ -100,6 +100,16 @@ class Session:
             self.dataset = dataset
             vars(self).pop("data", None)
 
+    @contextmanager
+    def on(self, dataset: DatasetConfig | None) -> Iterator[None]:
+        """Inside, the session has another data set, such as that of a stage that brings its own; None: its own."""
+        own = self.dataset
+        self.use(dataset or own)
+        try:
+            yield
+        finally:
+            self.use(own)
+
     def evaluated_split(self) -> str:
         """The split that is measured.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -227,17 +227,9 @@ class Experiment:
         if stage is not None:
             copy_adapter(self.folder(stage), folder)
 
-    @contextmanager
-    def data_of(self, stage: str) -> Iterator[None]:
+    def data_of(self, stage: str) -> AbstractContextManager[None]:
         """Inside, the session has the data set of a stage that brings its own."""
-        session, brought = self.session, getattr(self.config.training, stage).dataset
-        if brought is None:
-            yield
-            return
-        own = session.dataset
-        session.use(brought)
-        yield
-        session.use(own)
+        return self.session.on(getattr(self.config.training, stage).dataset)
 
     def result(self) -> float:
         results = self.session.summary.get("results", {})

@@ -14,7 +14,8 @@ from snn.errors import ConfigError
 from snn.evaluation.build import rehearse_quantization, starts_in_training
 from snn.evaluation.session import Session
 from snn.models.registry import spikes_by_itself
-from snn.training.lesson import check_lesson, lesson, trains_predictions
+from snn.models.tokenizer import check_tokenizer
+from snn.training.lesson import check_lesson, lesson, rehearse_lesson, trains_predictions
 from snn.training.optimizer import build_optimizer
 from snn.training.schedule import build_scheduler
 from snn.training.stages import LESSONS
@@ -30,8 +31,8 @@ def check_later_stages(session: Session, model: nn.Module) -> None:
         model: The network that the first stage gets; it is left as it is.
 
     Raises:
-        ConfigError: A stage that lacks another one, a teacher, its quantisers or the split that it is to measure, or
-            whose optimiser or schedule does not take what it is given.
+        ConfigError: A stage that lacks another one, its data, a teacher that fits, its quantisers or the split that it
+            is to measure, or whose optimiser or schedule does not take what it is given.
         ConversionError: Quantisers that cannot be put where the rules say.
     """
     training = session.config.training
@@ -52,6 +53,7 @@ def check_later_stages(session: Session, model: nn.Module) -> None:
             check_lesson(session, stage)
             _check_own_teacher(session, model, stage)
             _check_recipe(session.config, stage)
+            _rehearse(session, model, stage)
     if "evaluate" in training.stages:
         session.evaluated_split()
         _warn_of_chance(session, model)
@@ -76,6 +78,15 @@ def _check_recipe(config: Config, stage: str) -> None:
     probe = nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)])
     optimizer = build_optimizer(probe, config.optimizer, section.lr, section.threshold_lr)
     build_scheduler(config, section, optimizer, total_steps=1)
+
+
+def _rehearse(session: Session, model: nn.Module, stage: str) -> None:
+    """Open the data that a stage brings, and show the network and its teacher an example."""
+    brought = getattr(session.config.training, stage).dataset
+    with session.on(brought):
+        if brought is not None:
+            check_tokenizer(session.tokenizer, model, session.data.longest)
+        rehearse_lesson(session, stage, model)
 
 
 def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:

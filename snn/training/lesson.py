@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -11,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from snn.config import Config, DistillationConfig
@@ -83,22 +85,46 @@ def build_objective(
     """
     check_lesson(session, stage)
     learnt, share = lesson(session.config, stage)
-    labels = None
-    if session.dataset.task != "corpus":
-        labels = LabelObjective(list(session.dataset.metrics), session.config.training)
     if share == 0:
-        assert labels is not None
-        return labels
+        return LabelObjective(list(session.dataset.metrics), session.config.training)
     if learnt.teacher is None:
         teacher = Teacher(own_teacher())
     else:
         teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
-    example = next(iter(session.data.loader("train", 2)))
-    example = {name: value.to(session.device) for name, value in example.items()}
-    objective = DistilledObjective(student, teacher, learnt, share, labels, example)
+    objective = _distilled(session, stage, student, teacher)
     if learnt.cache:
         objective.taught = stored(objective, session)
     return objective
+
+
+def rehearse_lesson(session: Session, stage: str, student: nn.Module) -> None:
+    """Refuse a teacher from outside that a stage could not learn from, before anything is trained.
+
+    Args:
+        session: With the stage's data.
+        stage: Name of its section below ``training``.
+        student: A network of the form that it will train; it is left as it is.
+
+    Raises:
+        ConfigError: A teacher that does not fit the student or the data.
+        CheckpointError: It is damaged.
+    """
+    learnt, share = lesson(session.config, stage)
+    if share == 0 or learnt.teacher is None:
+        return
+    with torch.random.fork_rng(devices=[]):  # what a teacher lacks, it gets at random
+        teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
+        _distilled(session, stage, copy.deepcopy(student).to(session.device), teacher)
+
+
+def _distilled(session: Session, stage: str, student: nn.Module, teacher: Teacher) -> DistilledObjective:
+    learnt, share = lesson(session.config, stage)
+    labels = None
+    if session.dataset.task != "corpus":
+        labels = LabelObjective(list(session.dataset.metrics), session.config.training)
+    example = next(iter(session.data.loader("train", 2)))
+    example = {name: value.to(session.device) for name, value in example.items()}
+    return DistilledObjective(student, teacher, learnt, share, labels, example)
 
 
 def stored(objective: DistilledObjective, session: Session) -> TeacherStore:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from snn.config import Config
+from snn.conversion.checkpoint import save_checkpoint
 from snn.data.schema import DatasetConfig
 from snn.data.tokenizer import build_tokenizer
-from snn.errors import ConfigError
+from snn.errors import ConfigError, DataError
 from snn.evaluation.build import build_model
 from snn.evaluation.session import open_session
 from snn.models.registry import create_model
@@ -125,3 +126,38 @@ def test_a_network_without_weights_is_warned_of(tmp_path: Path, caplog: pytest.L
 def test_recipe_that_no_optimiser_or_schedule_takes(tmp_path: Path, given: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         ask(composed("train", *TASK, *given), tmp_path)
+
+
+def teacher_in(folder: Path, *sizes: str) -> str:
+    """Overrides for a teacher that has not been trained."""
+    with open_session(composed("train", *TASK, *sizes), folder, "train") as session:
+        model, names = build_model(session), session.data.label_names
+        save_checkpoint(model, folder / "checkpoint", tokenizer=session.tokenizer, labels=names)
+    return f"distillation.teacher={folder}"
+
+
+def test_a_teacher_that_does_not_fit_a_later_stage(tmp_path: Path) -> None:
+    """It is found, but has other heads than the student, whose scores are to be like its own."""
+    sizes = ["model.args.hidden_size=24", "model.args.num_attention_heads=3"]
+    learn = ["distillation=layers", teacher_in(tmp_path / "teacher", *sizes), "training.float.distill=0"]
+    config = composed("train", *TASK, *learn, "training.stages=[float,layers]")
+    with pytest.raises(ConfigError, match="the student has 2 attention heads, the teacher 3"):
+        ask(config, tmp_path / "run")
+    fitting = ["distillation=layers", teacher_in(tmp_path / "other"), "training.float.distill=0"]
+    config = composed("train", *TASK, *fitting, "training.stages=[float,layers]")
+    with open_session(config, tmp_path / "fits", "train") as session:
+        model = build_model(session)
+        random = torch.get_rng_state()
+        check_later_stages(session, model)
+        assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_the_data_of_a_later_stage_are_opened(tmp_path: Path) -> None:
+    corpus = [
+        "+dataset@training.general.dataset=corpus",
+        f"training.general.dataset.data_dir={tmp_path}/none",
+    ]
+    learn = ["distillation=general", teacher_in(tmp_path / "teacher"), "training.float.distill=0"]
+    config = composed("train", *TASK, *corpus, *learn, "training.stages=[float,general]")
+    with pytest.raises(DataError, match=f"{tmp_path}/none"):
+        ask(config, tmp_path / "run")

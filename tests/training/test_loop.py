@@ -80,7 +80,8 @@ def test_the_best_epoch_can_be_that_of_the_least_loss(tmp_path: Path, share: flo
     losses = [line["float/validation/loss"] for line in lines]
     accuracies = [line["float/validation/accuracy"] for line in lines]
     assert at.best_epoch == losses.index(min(losses)) + 1 != accuracies.index(max(accuracies)) + 1
-    assert objective.metric == "loss" and objective.value(at.best) == min(losses)
+    assert objective.metric == "loss"
+    assert objective.value(at.best) == min(losses)
 
 
 def test_without_patience_all_epochs_are_trained(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ NAMES = {
     "training_free": "ParaInf, shift and height, untrained",
     "corrected": "ParaInf, shift and height",
     "lsq": "ST-BIF",
+    "layers": "ST-BIF, layers learnt",
     "if": "integrate-and-fire",
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
@@ -157,9 +158,10 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
         over_seeds(chosen, "dataset", "neuron", "levels_or_T").items(),
         key=lambda item: (ORDER.index(item[0][0]), list(NAMES).index(item[0][1]), -item[0][2]),
     ):
-        if number not in ((16,) if kind == "lsq" else (2, 4, 8, 16)):
+        counts_codes = kind in ("lsq", "layers")
+        if number not in ((16,) if counts_codes else (2, 4, 8, 16)):
             continue
-        what = f"{NAMES[kind]}, {number} codes" if kind == "lsq" else f"{NAMES[kind]}, T = {number}"
+        what = f"{NAMES[kind]}, {number} codes" if counts_codes else f"{NAMES[kind]}, T = {number}"
         cells = [points(group, name) for name in NETWORKS]
         rate = f"{mean(r['spike_rate'] for r in group):.3f}"
         name = f"{dataset}, {METRICS[group[0]['metric']]}, {group[0]['samples']:,}"

@@ -12,6 +12,7 @@ batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1
 float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 lesson=  # of quantised training with shift and height: what else is learnt from the float network
+layers_lesson="training.quantized.lr=2e-4 training.quantized.distill=0.7"  # of LSQ that learns layers' outputs: how
 rows=  # of the test split that spiking networks are measured on, classes in proportion; all of them if empty
 small="distillation.hidden=1 distillation.adapter=null"  # on a small set its predictions say little that labels do not
 case $dataset in
@@ -21,7 +22,9 @@ case $dataset in
     sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" ;;
     cola) float=4 ;;
     mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 lesson=$small
-        corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" ;;
+        corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" layers=16:4
+        lesson="$small training.monitor=loss"  # 408 pairs say little about which epoch is best
+        layers_lesson="training.quantized.lr=5e-5 training.quantized.distill=1.0 training.quantized.dropout=false training.monitor=loss" ;;
     rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
     imdb) float=2 lsq=16:0 para_inf="8:0 4:0 2:0 16:0" rows=500 ;;
@@ -75,28 +78,28 @@ fi
 if wanted layers; then  # as lsq, learning the outputs of the float network's layers too
     for at in $layers; do
         spiking "layers_channel_${at%:*}" "${at#*:}" neuron=st_bif $settle quantization.levels="${at%:*}" \
-            training.quantized.lr=2e-4 training.quantized.distill=0.7 distillation.hidden=1 distillation.adapter=null
+            $small $layers_lesson
     done
 fi
 if wanted para_inf; then
     for granularity in channel tensor; do
         [ $granularity = channel ] && jobs=$para_inf || jobs=$para_inf_tensor
         for at in $jobs; do
-            spiking "para_inf_${granularity}_${at%:*}" "${at#*:}" neuron=para_inf T="${at%:*}" \
+            spiking "para_inf_${granularity}_${at%:*}" "${at#*:}" neuron=para_inf T="${at%:*}" execution=collapsed \
                 quantization.granularity=$granularity
         done
     done
 fi
 if wanted training_free; then  # nothing is trained: shift and height of every channel from the same training batches
     for at in $training_free; do
-        train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at" \
+        train "training_free_channel_$at" "checkpoint=$out/float/stages/float" conversion=training_free T="$at" execution=collapsed \
             ${rows:+dataset.limit_test=$rows}
     done
 fi
 if wanted corrected; then  # trained on from there without labels and dropout, towards the float network's predictions, and $lesson
     for at in $corrected; do  # time steps, epochs, rate
         IFS=: read -r steps epochs rate <<<"$at"
-        spiking "corrected_channel_$steps" "$epochs" conversion=training_free T="$steps" training.quantized.lr="$rate" \
+        spiking "corrected_channel_$steps" "$epochs" conversion=training_free T="$steps" execution=collapsed training.quantized.lr="$rate" \
             training.quantized.distill=1.0 training.quantized.dropout=false distillation.cache=true $lesson
     done
 fi
