@@ -55,7 +55,8 @@ def _explain(place: str, stem: str, split: str, error: Exception) -> str:
             f"dataset.hub={place}: the Hub cannot be reached, no network ({first}); "
             "works without it: dataset.data_dir=FOLDER with the same data as files"
         )
+    hint = "" if split == "train" else f"; dataset.splits.{split}=null cuts it off the training rows"
     return (
-        f"dataset.hub={place}, dataset.splits.{split}={stem}: {first} "
+        f"dataset.hub={place}, dataset.splits.{split}={stem}: {first}{hint} "
         "(check dataset.hub, dataset.hub_config and dataset.splits, or use dataset.data_dir=FOLDER)"
     )

@@ -101,6 +101,17 @@ def test_a_set_as_it_lies_on_the_hub(name: str, hub, tokenizer) -> None:
     assert batch["labels"].is_floating_point() == (classes == 1)
 
 
+def test_a_split_that_the_hub_lacks_can_be_cut_off(hub, tokenizer) -> None:
+    config = composed(CONF / "trec.yaml", hub=str(hub("trec")), hub_revision=None)
+    config.splits["validation"] = "validation"
+    with pytest.raises(
+        DataError, match=r"validation.*; dataset\.splits\.validation=null cuts it off the training rows"
+    ):
+        load_dataset(config, seed=0, tokenizer=tokenizer)
+    config.splits["validation"] = None
+    assert len(load_dataset(config, seed=0, tokenizer=tokenizer).splits["validation"]) == 4
+
+
 def test_every_text_set_is_here() -> None:
     sets = {path.stem: OmegaConf.load(path) for path in CONF.glob("*.yaml")}
     labelled = {name for name, made in sets.items() if made.get("hub") and made.get("task") != "corpus"}
