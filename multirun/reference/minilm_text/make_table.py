@@ -23,13 +23,20 @@ ORDER = ("sst2", "trec", "cola", "mrpc", "rte", "stsb", "imdb")
 NAMES = {
     "para_inf": "ParaInf",
     "training_free": "ParaInf, shift and height, untrained",
+    "solved": "ParaInf, shift, height and weights, untrained",
     "corrected": "ParaInf, shift and height",
+    "refined": "ParaInf, shift, height and weights",
     "lsq": "ST-BIF",
     "layers": "ST-BIF, layers learnt",
     "if": "integrate-and-fire",
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
-NOTES = {"spikezip": ", spikezip", "layers": ", layers learnt", "corrected": ", shift and height"}
+NOTES = {
+    "spikezip": ", spikezip",
+    "layers": ", layers learnt",
+    "corrected": ", shift and height",
+    "refined": ", shift, height and weights",
+}
 KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}
 
@@ -275,7 +282,7 @@ def main(folder: str) -> None:
     rows = [found[key] for key in sorted(found)]
     write(rows)
     fill("LSQ", levels_table(rows, "lsq", "spikezip", "layers"))
-    fill("ParaInf", levels_table(rows, "para_inf", "corrected"))
+    fill("ParaInf", levels_table(rows, "para_inf", "corrected", "refined"))
     fill("over time", time_table(rows))
     fill("data sets", sets_table(rows))
     fill("energy", energy_table(rows, "sst2"))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|steps|few]
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|steps|few]
 # A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
@@ -47,6 +47,19 @@ if wanted branch; then  # one straight fall of the rate over all epochs, with Re
     train branch_4 T=4 training.quantized.epochs=10 scheduler=linear scheduler.warmup=0 training.quantized.lr=0.04545 \
         "checkpoint=$out/trunk/stages/float" "distillation.teacher=$out/whole" training.quantized.distill=0.7 \
         "training.stages=[calibrate,quantized,convert,evaluate]" training.compile=true training.precision=no
+fi
+if wanted sizes; then  # as branch, 14 epochs on smaller pictures first; of the last ten, five with pictures that are not shifted
+    line="scheduler=linear training.precision=no"
+    first="training.float.epochs=5 training.float.lr=0.05 scheduler.warmup=0 scheduler.final=0.5"
+    last="training.float.epochs=5 training.float.lr=0.025 scheduler.warmup=0"
+    train sizes_trunk dataset.image_size=24 $line training.float.epochs=14 scheduler.final=0.5 "training.stages=[float]"
+    train sizes_relu $line $first "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[float]"
+    train sizes_relu_shifted $line $last "checkpoint=$out/sizes_relu/stages/float" "training.stages=[float,evaluate]"
+    train sizes_relu_still $line $last "checkpoint=$out/sizes_relu/stages/float" "training.stages=[float,evaluate]" dataset.augment_crop=0
+    learn="T=4 training.compile=true training.quantized.distill=0.7 distillation.teacher=$out/sizes_relu_shifted"
+    train sizes_4 $line ${first//float/quantized} $learn "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[calibrate,quantized]"
+    train sizes_still_4 $line ${last//float/quantized} $learn "checkpoint=$out/sizes_4/stages/quantized" \
+        "training.stages=[quantized,convert,evaluate]" dataset.augment_crop=0
 fi
 if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     for levels in 4 8; do
