@@ -13,7 +13,7 @@ import numpy as np
 from snn.data.cleaning import cleaned
 from snn.data.data import Data
 from snn.data.packing import SHORTEST, Document, Frame, masked, pairs, segments
-from snn.data.schema import SPLITS, CorpusConfig, DatasetConfig, split_names
+from snn.data.schema import SPLITS, CorpusConfig, DatasetConfig, split_names, without_split
 from snn.data.text import TextSplit, check_length
 from snn.errors import DataError
 
@@ -229,8 +229,9 @@ def find_text(root: Path, split: str, stem: str) -> Path:
         if (root / f"{stem}{ending}").is_file():
             return root / f"{stem}{ending}"
     inside = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
-    hint = "" if split == "train" else f"; dataset.splits.{split}=null cuts it off the training documents"
-    raise DataError(f"dataset.splits.{split}={stem}: no {stem}.txt in {root}, which holds: {inside}{hint}")
+    key = f"dataset.splits.{split}"
+    hint = without_split(key, split, "training documents")
+    raise DataError(f"{key}={stem}: no {stem}.txt in {root}, which holds: {inside}{hint}")
 
 
 def _batched(documents: Iterable[list[str]], size: int) -> Iterator[tuple[list[str], ...]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from snn.data.archive import ARCHIVE_ENDINGS, read_archive
 from snn.data.folder import class_folders, found_splits, read_folder
-from snn.data.schema import DatasetConfig, split_names
+from snn.data.schema import DatasetConfig, split_names, without_split
 from snn.data.table import Source, Table
 from snn.errors import DataError
 
@@ -68,9 +68,8 @@ def find_files(root: Path, split: str, stem: str) -> list[Path]:
         choices = " or ".join(group[0] for group in candidates)
         raise DataError(f"{key}={stem}: {choices} in {root}? Give the name with its ending, or move one away")
     if not candidates:
-        hint = "" if split == "train" else f"; {key}=null cuts it off the training rows"
         raise DataError(
-            f"{key}={stem}: no file {stem}.* in {root}, which holds: {_listed(names)}{hint} "
+            f"{key}={stem}: no file {stem}.* in {root}, which holds: {_listed(names)}{without_split(key, split)} "
             f"(readable: {', '.join(TEXT_ENDINGS)}, also .gz or .bz2; .parquet; .npz; pictures in a folder for each "
             "class, also as .tar)"
         )

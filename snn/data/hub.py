@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from snn.data.pictures import HubPicture
-from snn.data.schema import DatasetConfig, split_names
+from snn.data.schema import DatasetConfig, split_names, splits_key, without_split
 from snn.data.table import Source, Table
 from snn.errors import DataError
 
@@ -29,7 +29,8 @@ def load_hub(config: DatasetConfig) -> Source:
                 str(config.hub), config.hub_config, split=stem, revision=config.hub_revision
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(_explain(place, stem, split, error)) from error
+            key = f"dataset.{splits_key(config, hub=True)}.{split}"
+            raise DataError(_explain(place, key, stem, split, error)) from error
         tables[split] = Table({name: _column(part, name) for name in part.column_names}, f"{place}:{stem}")
         columns = [config.label_field, *(c for c, to in config.rename.items() if to == config.label_field)]
         label = next((part.features[column] for column in columns if column in part.features), None)
@@ -48,15 +49,14 @@ def _column(part: Any, name: str) -> Any:
     return [HubPicture(encoded, row, name) for row in range(len(encoded))]
 
 
-def _explain(place: str, stem: str, split: str, error: Exception) -> str:
+def _explain(place: str, key: str, stem: str, split: str, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if isinstance(error, ConnectionError) or "offline" in str(error).lower():
         return (
             f"dataset.hub={place}: the Hub cannot be reached, no network ({first}); "
             "works without it: dataset.data_dir=FOLDER with the same data as files"
         )
-    hint = "" if split == "train" else f"; dataset.splits.{split}=null cuts it off the training rows"
     return (
-        f"dataset.hub={place}, dataset.splits.{split}={stem}: {first}{hint} "
+        f"dataset.hub={place}, {key}={stem}: {first}{without_split(key, split)} "
         "(check dataset.hub, dataset.hub_config and dataset.splits, or use dataset.data_dir=FOLDER)"
     )

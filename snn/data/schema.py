@@ -168,11 +168,28 @@ class DatasetConfig:
 
 def split_names(config: DatasetConfig, *, hub: bool = False) -> dict[str, str | None]:
     """Which file stem or Hub split holds each split; None: cut off the training rows."""
-    named = (config.hub_splits if hub else None) or config.splits
+    named = getattr(config, splits_key(config, hub=hub))
     if not named:
         return {split: split for split in SPLITS}
     further = {split: stem for split, stem in named.items() if split not in SPLITS and stem is not None}
     return {split: named.get(split) for split in SPLITS} | further
+
+
+def splits_key(config: DatasetConfig, *, hub: bool) -> str:
+    """The section that says where the splits lie."""
+    return "hub_splits" if hub and config.hub_splits else "splits"
+
+
+def without_split(key: str, split: str, cut_off: str = "training rows") -> str:
+    """The end of a message that a split is missing: how to do without it, if that can be.
+
+    Example:
+        >>> without_split("dataset.splits.test", "test")
+        '; dataset.splits.test=null cuts it off the training rows'
+    """
+    if split == "train":
+        return ""
+    return f"; {key}=null " + (f"cuts it off the {cut_off}" if split in SPLITS else "leaves it out")
 
 
 def role(split: str) -> str:

@@ -44,7 +44,8 @@ def run(config: Config, folder: Path) -> float:
         folder: The run's folder. In one that holds networks a run goes on, with ``resume`` or with the same config.
 
     Returns:
-        What the spiking network is judged by on the test split, or validation's best if it was not evaluated.
+        What the spiking network is judged by on the test split, or, if it was not evaluated, the best that
+        the last stage that trained had on validation.
     """
     if config.resume is not None:
         config = resumed_config(config, folder)

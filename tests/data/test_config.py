@@ -114,6 +114,12 @@ def test_a_saved_repository_is_read_through_the_same_library(tmp_path, tokenizer
     with pytest.raises(DataError, match="trian") as error:
         load_dataset(config, seed=0, tokenizer=tokenizer)
     assert "\n" not in str(error.value)
+    # The key that is advised is the one that is read.
+    config.hub_splits = {"train": "train", "validation": "dev", "test": "validation"}
+    with pytest.raises(DataError, match=r"dataset\.hub_splits\.validation=null cuts it off"):
+        load_dataset(config, seed=0, tokenizer=tokenizer)
+    config.hub_splits["validation"] = None
+    assert len(load_dataset(config, seed=0, tokenizer=tokenizer).splits["validation"]) == 2
 
 
 @pytest.mark.parametrize(
