@@ -43,14 +43,21 @@ class TrainingError(SNNError, RuntimeError):
     """Training that cannot go on, such as a loss that is not a number."""
 
 
+#: Choices that are listed; timm alone would have a thousand.
+_MOST = 60
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Suggest the nearest of ``choices``, or list them all.
+    """Suggest the nearest of ``choices``, and list them, or the first of very many.
 
     Example:
         >>> did_you_mean("para_inff", ["para_inf", "st_bif"])
         "did you mean 'para_inf'? (choices: para_inf, st_bif)"
+        >>> did_you_mean("?", [f"{n:03}" for n in range(1000)])[-22:]
+        '058, 059, and 940 more'
     """
     choices = sorted(choices)
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    listed = ", ".join(choices) or "none"
+    more = f", and {len(choices) - _MOST} more" if len(choices) > _MOST else ""
+    listed = (", ".join(choices[:_MOST]) or "none") + more
     return f"did you mean {near[0]!r}? (choices: {listed})" if near else f"choices: {listed}"

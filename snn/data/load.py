@@ -128,8 +128,8 @@ def _labels(table: Table, config: DatasetConfig) -> Sequence[Any]:
 
 
 def _names(source: Source, config: DatasetConfig) -> list[str]:
-    """Names of the classes; none of measurements."""
-    if config.task == "regression":
+    """Names of the classes; none of measurements, and where labels are not read."""
+    if config.task != "classification":
         return []
     train = source.tables["train"]
     # Sources with classes of their own know the names best, unless the config names them.
@@ -153,7 +153,7 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
 
 
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:
-    if config.task == "regression":
+    if config.task != "classification":
         return
     if len(names) == 1:
         log.warning(
@@ -185,11 +185,12 @@ def _warn_of_empty_texts(source: Source, config: DatasetConfig) -> None:
 
 
 def _rows(table: Table, names: list[str], config: DatasetConfig, source: Source) -> _Rows:
-    values = _labels(table, config)
-    if config.task == "regression":
-        labels = measurements(values, config.label_range, table, config.label_field)
+    if not config.labelled:
+        labels = np.zeros(len(table), np.int64)
+    elif config.task == "regression":
+        labels = measurements(_labels(table, config), config.label_range, table, config.label_field)
     else:
-        labels = encode(values, names, table, config.label_field, source.numbered)
+        labels = encode(_labels(table, config), names, table, config.label_field, source.numbered)
         theirs = source.label_names
         if source.numbered and sorted(names) == sorted(theirs):  # dataset.label_names may order them anew
             labels = np.array([names.index(name) for name in theirs])[labels]
@@ -214,9 +215,9 @@ def _carve(rows: dict[str, _Rows], config: DatasetConfig) -> list[str]:
         stay, out = last_of_each(labels, fraction) if last else held_out(labels, fraction, seed)
         rows["train"] = (table, keep[stay], labels[stay])
         rows[split] = (table, keep[out], labels[out])
-        how = "by tenth" if config.task == "regression" else "by class"
+        how = {"regression": ", by tenth", "classification": ", by class"}.get(config.task, "")
         how += ", the last of each" if last else f", seed {seed}" if seed else ""
-        done.append(f"{split} is {fraction:g} of the training rows, {how}")
+        done.append(f"{split} is {fraction:g} of the training rows{how}")
     return done
 
 

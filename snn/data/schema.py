@@ -9,7 +9,7 @@ from snn.errors import DataError, did_you_mean
 
 #: The splits that every data set ends up with.
 SPLITS = ("train", "validation", "test")
-TASKS = ("classification", "regression", "corpus")
+TASKS = ("classification", "regression", "unlabelled", "corpus")
 #: Stays light to import; a test holds it to :mod:`snn.data.policies`.
 AUGMENT_POLICIES = ("autoaugment_cifar10", "autoaugment_imagenet", "autoaugment_svhn", "randaugment")
 
@@ -50,8 +50,9 @@ class DatasetConfig:
         name: A built-in set (``rotten_tomatoes``, ``mnist5k``, ``digits``, ``synthetic_text``) or any name of
             your own for data from ``data_dir`` or ``hub``.
         kind: ``"text"`` or ``"image"``.
-        task: ``"classification"``; ``"regression"``: labels are measurements, the model has one output; or
-            ``"corpus"``: plain text without labels, to learn from a teacher on.
+        task: ``"classification"``; ``"regression"``: labels are measurements, the model has one output;
+            ``"unlabelled"``: rows of any set, whose labels are left alone, to learn from a teacher on; or
+            ``"corpus"``: likewise plain text.
         metrics: What is reported, all of one task; a network is judged by the first. ``accuracy``, ``f1``,
             ``matthews``; ``pearson``, ``spearman``.
         data_dir: Folder with one file (or several numbered parts) per split, or one single file that is then
@@ -165,6 +166,11 @@ class DatasetConfig:
         if isinstance(self.events, dict):
             self.events = EventsConfig(**self.events)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there is something to measure by."""
+        return self.task in ("classification", "regression")
+
 
 def split_names(config: DatasetConfig, *, hub: bool = False) -> dict[str, str | None]:
     """Which file stem or Hub split holds each split; None: cut off the training rows."""
@@ -221,7 +227,7 @@ def check(config: DatasetConfig) -> None:
         raise DataError(
             f"dataset.label_range={list(config.label_range)}: the smallest measurement and the largest"
         )
-    if config.label_range and config.task != "regression":
+    if config.label_range and config.task == "classification":
         raise DataError(
             "dataset.label_range: classes have none; leave it empty, or set dataset.task=regression"
         )

@@ -56,8 +56,10 @@ class Session:
         self.config, self.folder, self.trackers = config, folder, trackers
         self.tokenizer: Any = None
         self.dataset = config.dataset
+        self._task: DatasetConfig | None = None
         #: How the checkpoint was converted, if there is one and it was.
         self.parent_neuron: dict[str, Any] = {}
+        self._opened: list[tuple[DatasetConfig, Any, Data]] = []
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -72,9 +74,43 @@ class Session:
         AcceleratorState._reset_state(reset_partial_state=True)
         return Accelerator(cpu=self.config.device == "cpu").device
 
-    @cached_property
+    @property
+    def has_data(self) -> bool:
+        """Whether any data set has been opened."""
+        return bool(self._opened)
+
+    @property
     def data(self) -> Data:
-        if self.dataset.task != "corpus":
+        """The data set, opened when it is first asked for."""
+        data = self._known(self.dataset) or self._open()
+        if self._task is None:
+            self.summary["dataset"] = self.dataset.name
+            self.summary["source"] = data.source
+            self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
+        return data
+
+    @property
+    def task(self) -> DatasetConfig:
+        """The data set that networks are for, also while they learn on another one."""
+        return self._task or self.dataset
+
+    @property
+    def task_data(self) -> Data:
+        """That data set, opened."""
+        with self.on(self.task, task=True):
+            return self.data
+
+    def _known(self, dataset: DatasetConfig) -> Data | None:
+        """A data set that has been opened for the same tokenizer."""
+        same = (
+            data
+            for asked, tokenizer, data in self._opened
+            if asked == dataset and tokenizer is self.tokenizer
+        )
+        return next(same, None)
+
+    def _open(self) -> Data:
+        if self.dataset.labelled:
             check_scores(list(self.dataset.metrics), self.dataset.task)
         with self.timed("data"):
             if self.dataset.events is not None and self.dataset.events.frames is None:
@@ -86,29 +122,28 @@ class Session:
                 tokenizer=self.tokenizer,
             )
         log.info("%s: %s", self.dataset.name, data.source)
-        self.summary["dataset"] = self.dataset.name
-        self.summary["source"] = data.source
-        self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
+        self._opened.append((self.dataset, self.tokenizer, data))
         names = {split: rows.names for split, rows in data.splits.items() if isinstance(rows, EventSplit)}
         if names:  # which recordings are in which split
             write_json(self.folder / "splits.json", names)
         return data
 
-    def use(self, dataset: DatasetConfig) -> None:
-        """Go over to another data set."""
-        if dataset != self.dataset:
-            self.dataset = dataset
-            vars(self).pop("data", None)
-
     @contextmanager
-    def on(self, dataset: DatasetConfig | None) -> Iterator[None]:
-        """Inside, the session has another data set, such as that of a stage that brings its own; None: its own."""
-        own = self.dataset
-        self.use(dataset or own)
+    def on(self, dataset: DatasetConfig | None, *, task: bool) -> Iterator[None]:
+        """Inside, the session has another data set, such as that of a stage that brings its own.
+
+        Args:
+            dataset: None: the one that it has.
+            task: Whether networks are for that from now on, or only learn on it.
+        """
+        before = self.dataset, self._task
+        if dataset is not None:
+            self._task = None if task else self.task
+            self.dataset = dataset
         try:
             yield
         finally:
-            self.use(own)
+            self.dataset, self._task = before
 
     def evaluated_split(self) -> str:
         """The split that is measured.
@@ -143,7 +178,7 @@ class Session:
         Raises:
             ConfigError: The data set has no labels.
         """
-        if self.dataset.task == "corpus":
+        if not self.dataset.labelled:
             raise ConfigError(f"dataset={self.dataset.name} has no labels to measure by; give dataset=NAME")
         with self.timed(f"evaluate {name}"):
             result = evaluate(
@@ -210,7 +245,7 @@ class Session:
     def about(self, **more: Any) -> dict[str, Any]:
         """What a checkpoint should know of its making."""
         return {
-            "dataset": asdict(self.dataset),
+            "dataset": asdict(self.task),
             "seed": self.config.seed,
             "lineage": self.summary["lineage"],
             **more,

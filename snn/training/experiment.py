@@ -26,7 +26,7 @@ from snn.evaluation.build import at_levels, build_model, print_plan, restore_dat
 from snn.evaluation.session import Session, open_session
 from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
 from snn.training.later_stages import check_later_stages
-from snn.training.lesson import build_objective, fitted, start_from_teacher
+from snn.training.lesson import LESSONS, build_objective, fitted, start_from_teacher
 from snn.training.loop import Trainer
 from snn.training.objective import Objective
 from snn.training.resume import read_progress
@@ -104,7 +104,7 @@ class Experiment:
         return at_levels(self.session, self.start(), self.config.T)
 
     def load(self, name: str) -> nn.Module:
-        if "data" not in vars(self.session):  # a resumed run: the stages before know their data and tokenizer
+        if not self.session.has_data:  # a resumed run: the stages before know their data and tokenizer
             restore_data(self.session, self.folder(name))
         return load_checkpoint(self.folder(name), self.session.device)
 
@@ -118,7 +118,7 @@ class Experiment:
             model,
             self.folder(name),
             tokenizer=session.tokenizer,
-            labels=session.data.label_names,
+            labels=session.task_data.label_names,
             about=session.about(stage=name, parent=self.ancestor(name), validation=about or None),
         )
 
@@ -140,11 +140,8 @@ class Experiment:
         model: nn.Module,
         finished: Callable[[nn.Module], nn.Module] = lambda model: model,
     ) -> None:
-        """Train a stage and leave its best network, ``finished`` for keeping."""
+        """Train a stage on its own data, if it brings any, and leave its best network, ``finished`` for keeping."""
         session, stage = self.session, getattr(self.config.training, name)
-        objective = self.objective(name, model)
-        load_adapter(objective, self.parent(name))
-        start_from_teacher(model, objective)
 
         def keep(network: nn.Module, **about: Any) -> None:
             self.keep(name, finished(network), **about)
@@ -154,19 +151,23 @@ class Experiment:
             at = trainer.progress
             keep(network, **{objective.metric: objective.value(at.best)}, epoch=at.best_epoch)
 
-        trainer = Trainer(
-            name,
-            model,
-            session.data,
-            self.config,
-            stage,
-            session.trackers,
-            session.folder / "resume",
-            self.step,
-            objective,
-            keep_best,
-        )
-        at = trainer.run()
+        with self.data_of(name):
+            objective = self.objective(name, model)
+            load_adapter(objective, self.parent(name))
+            start_from_teacher(model, objective)
+            trainer = Trainer(
+                name,
+                model,
+                session.data,
+                self.config,
+                stage,
+                session.trackers,
+                session.folder / "resume",
+                self.step,
+                objective,
+                keep_best,
+            )
+            at = trainer.run()
         self.step = at.step
         if stage.epochs == 0:
             keep(model)
@@ -230,7 +231,7 @@ class Experiment:
 
     def data_of(self, stage: str) -> AbstractContextManager[None]:
         """Inside, the session has the data set of a stage that brings its own."""
-        return self.session.on(getattr(self.config.training, stage).dataset)
+        return self.session.on(getattr(self.config.training, stage).dataset, task=stage in LESSONS)
 
     def result(self) -> float:
         results = self.session.summary.get("results", {})

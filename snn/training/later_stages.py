@@ -15,10 +15,9 @@ from snn.evaluation.build import rehearse_quantization, starts_in_training
 from snn.evaluation.session import Session
 from snn.models.registry import spikes_by_itself
 from snn.models.tokenizer import check_tokenizer
-from snn.training.lesson import check_lesson, lesson, rehearse_lesson, trains_predictions
+from snn.training.lesson import LESSONS, check_lesson, lesson, rehearse_lesson, trains_predictions
 from snn.training.optimizer import build_optimizer
 from snn.training.schedule import build_scheduler
-from snn.training.stages import LESSONS
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +82,28 @@ def _check_recipe(config: Config, stage: str) -> None:
 def _rehearse(session: Session, model: nn.Module, stage: str) -> None:
     """Open the data that a stage brings, and show the network and its teacher an example."""
     brought = getattr(session.config.training, stage).dataset
-    with session.on(brought):
+    own = session.dataset
+    if brought is not None and brought.kind != own.kind:
+        raise ConfigError(
+            f"training.{stage}.dataset={brought.name}: {brought.kind}, but dataset={own.name} is {own.kind}"
+        )
+    with session.on(brought, task=stage in LESSONS):
         if brought is not None:
-            check_tokenizer(session.tokenizer, model, session.data.longest)
+            _check_brought(session, model, f"training.{stage}.dataset")
         rehearse_lesson(session, stage, model)
+
+
+def _check_brought(session: Session, model: nn.Module, key: str) -> None:
+    """Refuse data that a network cannot read, or whose labels are not those that it is for."""
+    brought, own = session.dataset, session.task
+    if brought.kind == "text":
+        check_tokenizer(session.tokenizer, model, session.data.longest)
+    ours, theirs = (data.label_names for data in (session.task_data, session.data))
+    if brought.labelled and (brought.task, theirs) != (own.task, ours):
+        raise ConfigError(
+            f"{key}={brought.name} has other labels than dataset={own.name}: to learn from a teacher on its rows "
+            f"alone, {key}.task=unlabelled"
+        )
 
 
 def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:

@@ -31,6 +31,9 @@ from snn.training.teacher_store import TeacherStore, fingerprint
 
 log = logging.getLogger(__name__)
 
+#: Stages of one recipe of distillation, each with a network for the data that it has.
+LESSONS = ("general", "layers", "logits")
+
 
 def lesson(config: Config, stage: str) -> tuple[DistillationConfig, float]:
     """What a stage learns from a teacher, and its share of the loss."""
@@ -44,10 +47,8 @@ def lesson(config: Config, stage: str) -> tuple[DistillationConfig, float]:
 
 def trains_predictions(config: Config, stage: str) -> bool:
     """Whether a stage trains the head, so that its network can be judged by labels."""
-    section = getattr(config.training, stage)
-    learnt, share = lesson(config, stage)
-    labelled = (section.dataset or config.dataset).task != "corpus"
-    return labelled and reaches_head(learnt, share)
+    own = getattr(config.training, stage).dataset if stage in LESSONS else None
+    return (own or config.dataset).labelled and reaches_head(*lesson(config, stage))
 
 
 def check_lesson(session: Session, stage: str) -> None:
@@ -58,10 +59,10 @@ def check_lesson(session: Session, stage: str) -> None:
     """
     learnt, share = lesson(session.config, stage)
     dataset = getattr(session.config.training, stage).dataset or session.dataset
-    if share < 1 and dataset.task == "corpus":
+    if share < 1 and not dataset.labelled:
         raise ConfigError(
             f"dataset={dataset.name} has no labels, so training.{stage} can only learn from a teacher: "
-            f"distillation=general distillation.teacher=NAME, and training.{stage}.distill of 1 or null"
+            f"training.{stage}.distill=1, and distillation.teacher=NAME or a float network of the run"
         )
     if share > 0 and (learnt.hidden > 0 or learnt.attention > 0):
         _refuse_layers(dataset, stage)
@@ -120,7 +121,7 @@ def rehearse_lesson(session: Session, stage: str, student: nn.Module) -> None:
 def _distilled(session: Session, stage: str, student: nn.Module, teacher: Teacher) -> DistilledObjective:
     learnt, share = lesson(session.config, stage)
     labels = None
-    if session.dataset.task != "corpus":
+    if session.dataset.labelled:
         labels = LabelObjective(list(session.dataset.metrics), session.config.training)
     example = next(iter(session.data.loader("train", 2)))
     example = {name: value.to(session.device) for name, value in example.items()}

@@ -12,8 +12,7 @@ from snn.conversion.quantize import quantizers
 from snn.evaluation.build import calibrated, convert_and_verify, quantized
 from snn.evaluation.session import seed_everything
 from snn.models.registry import spikes_by_itself
-from snn.models.tokenizer import check_tokenizer
-from snn.training.lesson import trains_predictions
+from snn.training.lesson import LESSONS, trains_predictions
 from snn.training.through_time import ThroughTime
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Stages of one recipe of distillation.
-LESSONS = ("general", "layers", "logits")
 #: Stages that train a network as it is, neither quantised nor converted.
 PLAIN = ("float", *LESSONS, "native")
 #: Names of the networks that stages leave, in the order in which they come about.
@@ -87,13 +84,12 @@ def train_native(experiment: Experiment) -> None:
 
 
 def train_lesson(experiment: Experiment, name: str) -> None:
-    """One of several stages of distillation in a row, on data of its own."""
+    """One of several stages of distillation in a row, whose network is for the data that it has."""
     if not experiment.done(name):
         # So that a stage does not depend on how much chance the stages before it took.
         seed_everything(experiment.config.seed)
         model = experiment.latest()
         with experiment.data_of(name):
-            check_tokenizer(experiment.session.tokenizer, model, experiment.session.data.longest)
             experiment.train(name, model)
     with experiment.data_of(name):
         experiment.keep_result(experiment.load(name), name)

@@ -138,17 +138,17 @@ def _from_checkpoint(folder: Path, session: Session, logits: bool) -> Teacher:
 def _from_weights(source: str, family: TextFamily, session: Session, logits: bool) -> Teacher:
     cache = session.config.paths.cache
     _compare(load_tokenizer(source, cache, model=family.name), session, source)
-    classes = session.data.num_classes
+    classes = session.task_data.num_classes
     if logits and not _has_head(source, family, classes, cache):
         raise ConfigError(
-            f"{KEY}={source} has no head for the {classes} classes of dataset={session.dataset.name}: its predictions "
+            f"{KEY}={source} has no head for the {classes} classes of dataset={session.task.name}: its predictions "
             "would be random; fine-tune it first (python train.py training.stages=[float]) and name that run"
         )
     network = create_model(
         family.name,
         weights=source,
         num_classes=classes,
-        labels=session.data.label_names if logits else (),
+        labels=session.task_data.label_names if logits else (),
         cache_dir=cache,
     )
     return Teacher(network.to(session.device))
@@ -186,12 +186,12 @@ def _has_head(source: str, family: TextFamily, classes: int, cache: str | None) 
 
 def _class_order(theirs: list[str], session: Session) -> list[int] | None:
     """Where each of the student's classes is among the teacher's outputs."""
-    ours = session.data.label_names
+    ours = session.task_data.label_names
     if theirs == ours or not theirs:
         return None
     if sorted(theirs) != sorted(ours):
         raise ConfigError(
-            f"{KEY}: it predicts {', '.join(theirs)}, but dataset={session.dataset.name} has the classes "
+            f"{KEY}: it predicts {', '.join(theirs)}, but dataset={session.task.name} has the classes "
             f"{', '.join(ours) or 'of a measurement'}"
         )
     return [theirs.index(name) for name in ours]

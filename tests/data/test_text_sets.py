@@ -217,3 +217,19 @@ def test_unlabelled_rows_are_refused(tmp_path: Path, tokenizer) -> None:
         with pytest.raises(DataError, match=expected) as error:
             load_dataset(composed(CONF / f"{name}.yaml", data_dir=str(tmp_path)), seed=0, tokenizer=tokenizer)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mrpc", "stsb"])
+def test_the_labels_of_a_set_can_be_left_alone(name: str, hub, tokenizer) -> None:
+    """Then its unlabelled splits are like any other, and what the config says of labels has no say."""
+    labelled = composed(CONF / f"{name}.yaml", hub=str(hub(name)), hub_revision=None)
+    asked = composed(CONF / f"{name}.yaml", hub=str(hub(name)), hub_revision=None, task="unlabelled")
+    asked.label_field = "none"
+    data, rows = (load_dataset(config, seed=0, tokenizer=tokenizer) for config in (labelled, asked))
+    assert (rows.label_names, rows.num_classes) == ([], 1)
+    assert {split: len(part) for split, part in rows.splits.items()} == {
+        split: len(part) for split, part in data.splits.items()
+    }
+    ours, theirs = (next(iter(found.loader("train", 36)))["labels"] for found in (rows, data))
+    assert theirs.any()
+    assert not ours.any()

@@ -237,6 +237,46 @@ def test_outputs_kept_on_disk_make_no_difference(
     assert first == second == pytest.approx(plain, rel=1e-4)
 
 
+@pytest.fixture
+def rows(tmp_path: Path) -> list[str]:
+    """Overrides: sixteen texts without labels for the quantised network to learn on, and as many others to judge it."""
+    texts = synthetic_text().tables["train"].columns["text"]
+    for number, split in enumerate(("train", "validation")):
+        lines = ["words", *texts[16 * number : 16 * (number + 1)]]
+        (tmp_path / f"{split}.tsv").write_text("\n".join(lines))
+    key = "training.quantized.dataset"
+    return [
+        f"+dataset@{key}=unlabelled",
+        f"{key}.data_dir={tmp_path}",
+        f"{key}.splits={{train: train, validation: validation, test: validation}}",
+        f"{key}.text_fields=[words]",
+        f"{key}.max_length=24",
+        "training.batch_size=4",
+        "training.log_every=1",
+    ]
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_a_quantised_network_learns_on_texts_without_labels(
+    train: Train, text: list[str], rows: list[str], teacher: Path, brought: bool
+) -> None:
+    """From the float network of its own run, and from a teacher that is brought along."""
+    wanted = [f"distillation.teacher={teacher}", "training.float.distill=0"] if brought else []
+    folder, _ = train(*text, *rows, *wanted, "training.quantized.distill=1")
+    summary = read_json(folder / "summary.json")
+    losses = [line for line in read_metrics(folder / "metrics.jsonl") if "quantized/train/loss" in line]
+    assert len(losses) == 16 // 4
+    assert set(summary["validation"]["quantized"]) == {"loss", "epoch"}
+    # What it is for, and is measured on, is the task of the run.
+    assert summary["dataset"] == "synthetic_text"
+    kept = yaml.safe_load((folder / "stages" / "quantized" / "model.yaml").read_text())
+    assert kept["about"]["dataset"]["name"] == "synthetic_text"
+    assert kept["about"]["lineage"]["data_fingerprint"] == summary["lineage"]["data_fingerprint"]
+    assert kept["labels"] == yaml.safe_load((folder / "checkpoint" / "model.yaml").read_text())["labels"]
+    assert len(kept["labels"]) == 2
+    assert summary["results"]["quantized"]["metrics"]["accuracy"] >= 0
+
+
 Refused = Callable[[list[str]], str]
 
 
@@ -310,6 +350,22 @@ def test_only_spikingbert_starts_from_its_teacher(refused: Refused, text: list[s
 def test_widths_without_an_adapter(refused: Refused, student: list[str]) -> None:
     task = [*student, "dataset=synthetic_text", "distillation=layers", "distillation.adapter=null"]
     assert "the student's is 8 and the teacher's 16" in refused(task)
+
+
+def test_data_that_are_not_for_the_network(
+    refused: Refused, text: list[str], rows: list[str], tmp_path: Path
+) -> None:
+    key = "training.quantized.dataset"
+    assert "dataset=unlabelled has no labels, so training.quantized can only learn from a teacher" in refused(
+        [*text, *rows]
+    )
+    learn = [*text, "training.quantized.distill=1"]
+    found = refused([*learn, f"+dataset@{key}=digits"])
+    assert f"{key}=digits: image, but dataset=synthetic_text is text" in found
+    (tmp_path / "one.tsv").write_text("text\tlabel\n" + "water\tred\nday\tblue\n" * 20)
+    found = refused([*learn, f"+dataset@{key}=text_file", f"{key}.data_dir={tmp_path}/one.tsv"])
+    assert f"{key}=text_file has other labels than dataset=synthetic_text" in found
+    assert f"{key}.task=unlabelled" in found
 
 
 def test_a_corpus_has_no_labels(refused: Refused, general: list[str]) -> None:

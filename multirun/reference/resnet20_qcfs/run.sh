@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|steps|longer_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs, longer_steps longer.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -48,31 +48,40 @@ if wanted branch; then  # one straight fall of the rate over all epochs, with Re
         "checkpoint=$out/trunk/stages/float" "distillation.teacher=$out/whole" training.quantized.distill=0.7 \
         "training.stages=[calibrate,quantized,convert,evaluate]" training.compile=true training.precision=no
 fi
-if wanted sizes; then  # as branch, 14 epochs on smaller pictures first; of the last ten, five with pictures that are not shifted
-    line="scheduler=linear training.precision=no"
-    first="training.float.epochs=5 training.float.lr=0.05 scheduler.warmup=0 scheduler.final=0.5"
-    last="training.float.epochs=5 training.float.lr=0.025 scheduler.warmup=0"
+line="scheduler=linear training.precision=no"
+growing() {  # name, trunk, ReLU's rate and half of it, levels: ten epochs on whole pictures, of QCFS the last five with pictures that are not shifted
+    local name=$1 trunk=$2 rate=$3 half=$4 levels=$5 L learn
+    tail_of() { echo "$line training.$1.epochs=5 training.$1.lr=$2 scheduler.warmup=0"; }
+    train ${name}_relu $(tail_of float "$rate") scheduler.final=0.5 "checkpoint=$out/$trunk/stages/float" "training.stages=[float]"
+    relu() { train "$@" $(tail_of float "$half") "checkpoint=$out/${name}_relu/stages/float" "training.stages=[float,evaluate]"; }
+    relu ${name}_relu_shifted
+    for L in $levels; do
+        learn="T=$L training.compile=true training.quantized.distill=0.7 distillation.teacher=$out/${name}_relu_shifted"
+        train ${name}_$L $(tail_of quantized 0.05) scheduler.final=0.5 $learn "checkpoint=$out/$trunk/stages/float" \
+            "training.stages=[calibrate,quantized]"
+        train ${name}_still_$L $(tail_of quantized 0.025) $learn "checkpoint=$out/${name}_$L/stages/quantized" \
+            "training.stages=[quantized,convert,evaluate]" dataset.augment_crop=0
+    done
+    relu ${name}_relu_still dataset.augment_crop=0
+}
+if wanted sizes || wanted longer; then  # 14 epochs on smaller pictures first; longer: 28
     train sizes_trunk dataset.image_size=24 $line training.float.epochs=14 scheduler.final=0.5 "training.stages=[float]"
-    train sizes_relu $line $first "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[float]"
-    train sizes_relu_shifted $line $last "checkpoint=$out/sizes_relu/stages/float" "training.stages=[float,evaluate]"
-    train sizes_relu_still $line $last "checkpoint=$out/sizes_relu/stages/float" "training.stages=[float,evaluate]" dataset.augment_crop=0
-    learn="T=4 training.compile=true training.quantized.distill=0.7 distillation.teacher=$out/sizes_relu_shifted"
-    train sizes_4 $line ${first//float/quantized} $learn "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[calibrate,quantized]"
-    train sizes_still_4 $line ${last//float/quantized} $learn "checkpoint=$out/sizes_4/stages/quantized" \
-        "training.stages=[quantized,convert,evaluate]" dataset.augment_crop=0
 fi
-if wanted steps; then  # thresholds stay as trained, so one run of integrate-and-fire can be read at every step
-    for levels in 4 8; do
-        for T in 1 2 4 8 16 32; do
-            job para_inf_${levels}_$T evaluate.py "checkpoint=$out/qcfs_$levels" conversion.thresholds=fixed neuron=para_inf T=$T \
-                execution=collapsed
-        done
-    done
-    for levels in 4 8; do
-        job if_$levels evaluate.py "checkpoint=$out/qcfs_$levels" conversion.thresholds=fixed neuron=integrate_fire T=32 \
-            execution.chunk=8 dataset.limit_test=2000
-    done
+if wanted sizes; then growing sizes sizes_trunk 0.05 0.025 4; fi
+if wanted longer; then
+    train longer_trunk dataset.image_size=24 $line training.float.epochs=14 training.float.lr=0.05 scheduler.warmup=0 \
+        scheduler.final=0.6 "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[float]"
+    growing longer longer_trunk 0.03 0.015 "${LEVELS:-4 8}"
 fi
+over_time() {  # checkpoint, what its jobs are called: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
+    local T
+    for T in 1 2 4 8 16 32; do
+        job para_inf_$2_$T evaluate.py "checkpoint=$out/$1" conversion.thresholds=fixed neuron=para_inf T=$T execution=collapsed
+    done
+    job if_$2 evaluate.py "checkpoint=$out/$1" conversion.thresholds=fixed neuron=integrate_fire T=32 execution.chunk=8 dataset.limit_test=2000
+}
+if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L; done; fi
+if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L; done; fi
 if wanted few; then  # few steps: the converted network trained on through time, on a part of the training pictures
     for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 para_inf:1 para_inf:2; do
         neuron=${at%:*} T=${at#*:}
