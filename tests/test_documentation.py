@@ -18,7 +18,8 @@ def commands() -> list[str]:
     found = []
     for page in PAGES:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.S):
-            found += [line.split("  #")[0] for line in block.splitlines() if line.startswith("python ")]
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.split("  #")[0] for line in lines if line.startswith("python ")]
     return found
 
 
