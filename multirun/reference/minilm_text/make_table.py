@@ -26,6 +26,7 @@ NAMES = {
     "solved": "ParaInf, shift, height and weights, untrained",
     "corrected": "ParaInf, shift and height",
     "refined": "ParaInf, shift, height and weights",
+    "pairs": "ParaInf, shift, height and weights, more pairs",
     "lsq": "ST-BIF",
     "layers": "ST-BIF, layers learnt",
     "if": "integrate-and-fire",
@@ -36,6 +37,7 @@ NOTES = {
     "layers": ", layers learnt",
     "corrected": ", shift and height",
     "refined": ", shift, height and weights",
+    "pairs": ", shift, height and weights, more pairs",
 }
 KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}
