@@ -14,6 +14,9 @@ from torch import Tensor
 
 from snn.compiler import find_compiler
 
+#: For each channel, or for all of them; none: what changes nothing.
+Shared = Tensor | None
+
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 _LANES = 64  # numbers in a row, at least: what fills the vectors of a CPU
 _PART = 2**14  # numbers of which the gradients of a step are summed in float32, one after the other
@@ -50,46 +53,53 @@ def has_kernel(x: Tensor, step: Tensor) -> bool:
     return known and fits and x.numel() > 0 and _library() is not None
 
 
-def quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
-    """Codes times the step, in the type of ``x``."""
-    order, steps, part, _ = _layout(x, step)
+def quantize(x: Tensor, step: Tensor, shift: Shared, gain: Shared, qmin: int, qmax: int) -> Tensor:
+    """Codes times the step and the gain, in the type of ``x``."""
+    order, laws, part, _ = _layout(x, step, shift, gain)
     x = x.contiguous(memory_format=order)
     y = torch.empty_like(x)
-    _run("quantize", (x, y, steps), steps, part, qmin, qmax)
+    _run("quantize", (x, y, laws), laws, part, qmin, qmax)
     return y
 
 
-def gradients(x: Tensor, grad: Tensor, step: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
+def gradients(
+    x: Tensor, grad: Tensor, step: Tensor, shift: Shared, gain: Shared, qmin: int, qmax: int
+) -> tuple[Tensor, Tensor]:
     """From the gradient of the output: those of the input and of the step."""
-    order, steps, part, inner = _layout(x, step)
+    order, laws, part, inner = _layout(x, step, shift, gain)
     x, grad = x.contiguous(memory_format=order), grad.contiguous(memory_format=order)
     grad_x = torch.empty_like(x)
-    width = steps.shape[1]
+    channels, width = step.numel(), laws.shape[-1]
     sums = torch.zeros(-(-x.numel() // part), width)
-    _run("gradients", (x, grad, grad_x, steps, sums), steps, part, qmin, qmax)
-    by_channel = (
-        sums.view(-1, step.numel(), width).sum((0, 2)) if inner else sums.view(-1, step.numel()).sum(0)
-    )
+    _run("gradients", (x, grad, grad_x, laws, sums), laws, part, qmin, qmax)
+    by_channel = sums.view(-1, channels, width).sum((0, 2)) if inner else sums.view(-1, channels).sum(0)
     return grad_x, by_channel.view_as(step)
 
 
-def _run(function: str, tensors: tuple[Tensor, ...], steps: Tensor, part: int, qmin: int, qmax: int) -> None:
+def _run(function: str, tensors: tuple[Tensor, ...], laws: Tensor, part: int, qmin: int, qmax: int) -> None:
     kernel = getattr(_library(), f"{function}_{_NAMES[tensors[0].dtype]}")
     pointers = (tensor.data_ptr() for tensor in tensors)
-    kernel(
-        *pointers, len(steps), tensors[0].numel(), part, steps.shape[1], qmin, qmax, torch.get_num_threads()
-    )
+    _, rows, width = laws.shape
+    kernel(*pointers, rows, tensors[0].numel(), part, width, qmin, qmax, torch.get_num_threads())
 
 
-def _layout(x: Tensor, step: Tensor) -> tuple[torch.memory_format, Tensor, int, bool]:
-    """How the numbers are to lie in memory, the steps of a row ``[rows, width]``, the numbers of a part, and whether
-    a part is of one channel."""
+def _layout(
+    x: Tensor, step: Tensor, shift: Shared, gain: Shared
+) -> tuple[torch.memory_format, Tensor, int, bool]:
+    """How the numbers are to lie in memory, shifts, steps and gains of a row ``[3, rows, width]``, the numbers of a
+    part, and whether a part is of one channel."""
     channels = step.numel()
     axis = next((k - step.dim() for k, size in enumerate(step.shape) if size > 1), -1)
     last = x.dim() == 4 and axis == -3 and x.is_contiguous(memory_format=torch.channels_last)
     order = torch.channels_last if last else torch.contiguous_format
     inner = 1 if last or channels == 1 else math.prod(x.shape[axis:][1:])
+    whole = (
+        step.new_zeros(()) if shift is None else shift,
+        step,
+        step.new_ones(()) if gain is None else gain,
+    )
+    laws = torch.stack([value.expand_as(step).reshape(-1) for value in whole])
     if inner > 1:
-        return order, step.reshape(-1, 1).expand(-1, min(inner, _LANES)).contiguous(), inner, True
-    row = step.reshape(1, -1).expand(-(-_LANES // channels), -1).reshape(1, -1).contiguous()
-    return order, row, row.numel() * max(1, _PART // row.numel()), False
+        return order, laws[:, :, None].expand(-1, -1, min(inner, _LANES)).contiguous(), inner, True
+    row = laws[:, None].expand(-1, -(-_LANES // channels), -1).reshape(3, 1, -1).contiguous()
+    return order, row, row.shape[-1] * max(1, _PART // row.shape[-1]), False

@@ -1,6 +1,6 @@
 // Uniform quantisers on a CPU, one pass over memory each way; quantize.py says what they compute.
 //
-// The numbers are seen as parts, each of some rows of `width`; what a row is divided by is the same in all rows of a
+// The numbers are seen as parts, each of some rows of `width`; shifts, steps and gains are the same in all rows of a
 // part. Parts are the same for any number of threads, so sums are too.
 
 #include <algorithm>
@@ -37,21 +37,30 @@ inline float clip(float value, float low, float high) {  // NaN stays
   return raised > high ? high : raised;
 }
 
+struct Row {
+  const float *shift, *step, *gain;
+};
+
+// `laws`: shifts, steps and gains, each [rows, width]; part p has row p modulo their number.
+inline Row row_of(const float* laws, int64_t rows, int64_t width, int64_t part) {
+  const float* shift = laws + part % rows * width;
+  return {shift, shift + rows * width, shift + 2 * rows * width};
+}
+
 template <typename T>
-void quantize_row(const T* x, T* y, const float* step, int64_t count, float low, float high) {
+void quantize_row(const T* x, T* y, Row law, int64_t count, float low, float high) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
-    const float code = clip(std::floor(load(x[i]) / step[i] + 0.5f), low, high);
-    store(y + i, code * step[i]);
+    const float code = clip(std::floor((load(x[i]) + law.shift[i]) / law.step[i] + 0.5f), low, high);
+    store(y + i, code * law.step[i] * law.gain[i]);
   }
 }
 
 template <typename T>
-void gradients_row(const T* x, const T* grad, T* grad_x, const float* step, float* sums, int64_t count, float low,
-                   float high) {
+void gradients_row(const T* x, const T* grad, T* grad_x, Row law, float* sums, int64_t count, float low, float high) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
-    const float ratio = load(x[i]) / step[i], upstream = load(grad[i]);
+    const float ratio = (load(x[i]) + law.shift[i]) / law.step[i], upstream = load(grad[i]) * law.gain[i];
     const float rounded = std::floor(ratio + 0.5f), code = clip(rounded, low, high);
     const float inside = rounded == code ? 1.0f : 0.0f;
     store(grad_x + i, upstream * inside);
@@ -72,20 +81,19 @@ void for_rows(int64_t total, int64_t size, int64_t width, int threads, const Run
 
 }  // namespace
 
-// `steps`: [rows of steps, width]; part p has row p modulo their number.
 #define KERNELS(NAME, T)                                                                                             \
-  extern "C" void quantize_##NAME(const T* x, T* y, const float* steps, int64_t rows, int64_t total, int64_t size,   \
+  extern "C" void quantize_##NAME(const T* x, T* y, const float* laws, int64_t rows, int64_t total, int64_t size,    \
                                   int64_t width, float low, float high, int threads) {                              \
     for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {                          \
-      quantize_row(x + first, y + first, steps + part % rows * width, count, low, high);                             \
+      quantize_row(x + first, y + first, row_of(laws, rows, width, part), count, low, high);                         \
     });                                                                                                              \
   }                                                                                                                  \
   /* `sums`: [parts, width] */                                                                                       \
-  extern "C" void gradients_##NAME(const T* x, const T* grad, T* grad_x, const float* steps, float* sums,            \
+  extern "C" void gradients_##NAME(const T* x, const T* grad, T* grad_x, const float* laws, float* sums,             \
                                    int64_t rows, int64_t total, int64_t size, int64_t width, float low, float high, \
                                    int threads) {                                                                    \
     for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {                          \
-      gradients_row(x + first, grad + first, grad_x + first, steps + part % rows * width, sums + part * width,       \
+      gradients_row(x + first, grad + first, grad_x + first, row_of(laws, rows, width, part), sums + part * width,   \
                     count, low, high);                                                                               \
     });                                                                                                              \
   }

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from snn.functional import kernel
 from snn.functional.fused import compiled, to_be_fused
+from snn.functional.kernel import Shared
 from snn.functional.precision import exact_type
 
 
@@ -37,41 +38,55 @@ class _UniformQuantize(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, qmin: int, qmax: int, fuse: bool) -> Tensor:
-        ctx.save_for_backward(x, step)
+    def forward(
+        ctx: Any, x: Tensor, step: Tensor, shift: Shared, gain: Shared, qmin: int, qmax: int, fuse: bool
+    ) -> Tensor:
+        ctx.save_for_backward(x, step, shift, gain)
         x, step = x.detach(), step.detach()
         ctx.bounds, ctx.fuse, ctx.by_kernel = (qmin, qmax), fuse, fuse and kernel.has_kernel(x, step)
         if ctx.by_kernel:
-            return kernel.quantize(x, step, qmin, qmax)
-        return (compiled(_quantize) if fuse else _quantize)(x, step, qmin, qmax)
+            return kernel.quantize(x, step, shift, gain, qmin, qmax)
+        return (compiled(_quantize) if fuse else _quantize)(x, step, shift, gain, qmin, qmax)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        x, step = (tensor.detach() for tensor in ctx.saved_tensors)
-        (qmin, qmax), (for_x, for_step) = ctx.bounds, ctx.needs_input_grad[:2]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, step, shift, gain = ctx.saved_tensors
+        law = (step.detach(), shift, gain, *ctx.bounds)
+        for_x, for_step = ctx.needs_input_grad[:2]
         grad_x: Tensor | None
         grad_step: Tensor | None
         if ctx.by_kernel:
-            grad_x, grad_step = kernel.gradients(x, grad, step, qmin, qmax)
+            grad_x, grad_step = kernel.gradients(x.detach(), grad, *law)
         else:
             find = compiled(_gradients) if ctx.fuse else _gradients
-            grad_x, grad_step = find(x, grad.detach(), step, qmin, qmax, for_x, for_step)
+            grad_x, grad_step = find(x.detach(), grad.detach(), *law, for_x, for_step)
             if grad_step is not None:
                 # Summed out here, because a compiler would compute all that is summed a second time.
                 grad_step = grad_step.sum_to_size(step.shape)
-        return grad_x if for_x else None, grad_step if for_step else None, None, None, None
+        return grad_x if for_x else None, grad_step if for_step else None, *[None] * 5
 
 
-def _quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
-    return codes(x.to(step.dtype), step, qmin, qmax).mul_(step).to(x.dtype)
+def _quantize(x: Tensor, step: Tensor, shift: Shared, gain: Shared, qmin: int, qmax: int) -> Tensor:
+    found = codes(_shifted(x, step, shift), step, qmin, qmax).mul_(step)
+    return (found if gain is None else found.mul_(gain)).to(x.dtype)
 
 
 def _gradients(
-    x: Tensor, grad: Tensor, step: Tensor, qmin: int, qmax: int, for_x: bool, for_step: bool
+    x: Tensor,
+    grad: Tensor,
+    step: Tensor,
+    shift: Shared,
+    gain: Shared,
+    qmin: int,
+    qmax: int,
+    for_x: bool,
+    for_step: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """From the gradient of the output: that of the input, and what each element adds to that of the step."""
-    ratio, upstream = x.to(step.dtype) / step, grad.to(step.dtype)
+    ratio, upstream = _shifted(x, step, shift) / step, grad.to(step.dtype)
+    if gain is not None:
+        upstream = upstream * gain
     rounded = (ratio + 0.5).floor_()
     clipped = rounded.clamp(qmin, qmax)
     # 1 inside of the window, 0 outside, as numbers: masks of bools take several times as long on a CPU.
@@ -80,7 +95,14 @@ def _gradients(
     return grad_x, clipped.addcmul_(ratio, inside, value=-1).mul_(upstream) if for_step else None
 
 
-def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
+def _shifted(x: Tensor, step: Tensor, shift: Shared) -> Tensor:
+    x = x.to(step.dtype)
+    return x if shift is None else x + shift
+
+
+def uniform_quantize(
+    x: Tensor, step: Tensor, qmin: int, qmax: int, *, shift: Shared = None, gain: Shared = None
+) -> Tensor:
     """Quantise to ``qmin*step .. qmax*step``, straight-through.
 
     Args:
@@ -89,11 +111,13 @@ def uniform_quantize(x: Tensor, step: Tensor, qmin: int, qmax: int) -> Tensor:
             ``sum grad * (code - inside * x/step)``. All is computed in its type.
         qmin: Smallest code.
         qmax: Largest code.
+        shift: Added to the input, of the shape of ``step`` or one number for all; gets no gradient. None: 0.
+        gain: What the output is multiplied by, likewise. None: 1.
 
     Shape:
         Any shape; the output has the shape and the type of ``x``.
     """
-    return _UniformQuantize.apply(x, step, qmin, qmax, to_be_fused())
+    return _UniformQuantize.apply(x, step, shift, gain, qmin, qmax, to_be_fused())
 
 
 def qcfs(x: Tensor, threshold: Tensor, levels: int, signed: bool = False) -> Tensor:

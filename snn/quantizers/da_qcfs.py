@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from snn.functional.precision import exact_type
+from snn.functional.quantize import uniform_quantize
 from snn.quantizers.qcfs import QCFS
 
 #: Least and greatest height of the output, in thresholds. Below zero, spikes would be turned around; and a
@@ -67,8 +67,8 @@ class DAQCFS(QCFS):
         self.gain = (height.detach().to(threshold) / threshold).clamp(*HEIGHTS).expand_as(threshold).clone()
 
     def quantize(self, x: Tensor) -> Tensor:
-        x = x.to(exact_type(x))
-        return super().quantize(x + self.aligned(self.shift, x)) * self.aligned(self.gain, x)
+        shift, gain = self.aligned(self.shift, x), self.aligned(self.gain, x)
+        return uniform_quantize(x, self.step_size(x), *self.bounds, shift=shift, gain=gain)
 
     def arguments(self) -> dict[str, Any]:
         return {**super().arguments(), "weights_for": self.weights_for}

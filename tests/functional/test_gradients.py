@@ -92,6 +92,16 @@ def test_far_outside_of_the_window_the_threshold_gets_the_exact_code(far: float)
     assert step.grad.item() == 4
 
 
+@pytest.mark.parametrize("kind", PARAMETERS)
+def test_shift_and_gain_are_as_if_they_stood_outside(kind: str) -> None:
+    step = PARAMETERS[kind]
+    x, shift, gain = inputs(step, -3, 4), torch.rand_like(step) - 0.5, torch.rand_like(step) + 0.5
+    found = gradients(lambda a, b: uniform_quantize(a, b, -3, 4, shift=shift, gain=gain), x, step)
+    wanted = gradients(lambda a, b: straight_through(a + shift, b, -3, 4) * gain, x, step)
+    for a, b in zip(found, wanted):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
 def test_only_the_input_is_saved_for_backward() -> None:
     saved: list[Tensor] = []
     x = torch.randn(64, 8, requires_grad=True)
@@ -126,8 +136,9 @@ LAYOUTS = [  # shape, channels last, shape of the step
 @pytest.mark.parametrize("by", ["kernel", "torch.compile"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("corrected", [False, True])
 def test_compiled_the_function_is_the_same(
-    by: str, dtype: torch.dtype, signed: bool, monkeypatch: pytest.MonkeyPatch
+    by: str, dtype: torch.dtype, signed: bool, corrected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if by == "torch.compile":
         monkeypatch.setattr(kernel, "has_kernel", lambda x, step: False)
@@ -136,11 +147,12 @@ def test_compiled_the_function_is_the_same(
         step = torch.rand(step_shape) * 0.5 + 0.1
         x, upstream = (torch.randn(shape).to(dtype).contiguous(memory_format=order) for _ in range(2))
         assert by != "kernel" or kernel.has_kernel(x, step) == (0 not in shape and step_shape != (3, 4))
+        beside = {"shift": torch.rand(step_shape) - 0.5, "gain": torch.rand(()) + 0.5} if corrected else {}
         found = []
         for context in (nullcontext(), fused()):
             a, b = x.clone().requires_grad_(), step.clone().requires_grad_()
             with context:
-                y = uniform_quantize(a, b, -4 if signed else 0, 4)
+                y = uniform_quantize(a, b, -4 if signed else 0, 4, **beside)
             y.backward(upstream)
             assert a.grad is not None
             assert y.dtype == a.grad.dtype == dtype
@@ -150,14 +162,14 @@ def test_compiled_the_function_is_the_same(
         assert torch.equal(grad_x, compiled[1])
         torch.testing.assert_close(grad_step, compiled[2], rtol=1e-4, atol=1e-4)  # in another order
         with fused(), torch.no_grad():  # what is not trained is not compiled
-            assert torch.equal(uniform_quantize(x, step, -4 if signed else 0, 4), y)
+            assert torch.equal(uniform_quantize(x, step, -4 if signed else 0, 4, **beside), y)
 
 
 @needs_compiler
 def test_the_kernel_keeps_what_is_not_finite_and_sums_alike_on_any_number_of_threads() -> None:
     x = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e38, -1e-40])
     for dtype in (torch.float32, torch.bfloat16):
-        y = kernel.quantize(x.to(dtype), torch.tensor(0.5), -2, 2)
+        y = kernel.quantize(x.to(dtype), torch.tensor(0.5), None, None, -2, 2)
         assert y.isnan().tolist() == [True, False, False, False, False]
         assert y[1:].tolist() == [1.0, -1.0, 1.0, 0.0]
     x, grad, step = torch.randn(60_000, 8), torch.randn(60_000, 8), torch.full((8,), 0.3)
@@ -166,7 +178,7 @@ def test_the_kernel_keeps_what_is_not_finite_and_sums_alike_on_any_number_of_thr
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            sums.append(kernel.gradients(x, grad, step, -4, 4)[1])
+            sums.append(kernel.gradients(x, grad, step, None, None, -4, 4)[1])
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*sums)
