@@ -28,12 +28,14 @@ NAMES = {
     "refined": "ParaInf, shift, height and weights",
     "pairs": "ParaInf, shift, height and weights, more pairs",
     "lsq": "ST-BIF",
+    "copied": "ST-BIF, float network's predictions alone",
     "layers": "ST-BIF, layers learnt",
     "if": "integrate-and-fire",
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
 NOTES = {
     "spikezip": ", spikezip",
+    "copied": ", float network's predictions alone",
     "layers": ", layers learnt",
     "corrected": ", shift and height",
     "refined": ", shift, height and weights",
@@ -167,7 +169,7 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
         over_seeds(chosen, "dataset", "neuron", "levels_or_T").items(),
         key=lambda item: (ORDER.index(item[0][0]), list(NAMES).index(item[0][1]), -item[0][2]),
     ):
-        counts_codes = kind in ("lsq", "layers")
+        counts_codes = kind in ("lsq", "copied", "layers")
         if number not in ((16,) if counts_codes else (2, 4, 8, 16)):
             continue
         what = f"{NAMES[kind]}, {number} codes" if counts_codes else f"{NAMES[kind]}, T = {number}"

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # MiniLM on one data set: trained in float, quantised, trained on, made to spike and measured, at several numbers of levels.
-#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|layers|spikezip|para_inf|training_free|solved|corrected|refined|pairs|exit|if]
+#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|copied|layers|spikezip|para_inf|training_free|solved|corrected|refined|pairs|exit|if]
 # A job that has left its summary.json is not run again. The second argument runs one part alone; all others need float. A third
 # names the codes or time steps to run, per channel: bash run.sh trec para_inf "8 4"
 set -euo pipefail
 dataset=$1 part=${2:-all} only=${3:-} seed=${SEED:-0} out=${OUT:-outputs/minilm_text}/$1/seed_${SEED:-0} python=${PYTHON:-python}
 
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor;
-# with shift and height (and weights solved anew) JOB:EPOCHS:RATE, since the fewer levels, the further weights have to go.
-batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1e-4" lsq_tensor= para_inf_tensor= spikezip= layers= refined= pairs= training_free=8
+# towards the float network's predictions alone JOB:EPOCHS:RATE, since the fewer levels, the further weights have to go.
+batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1e-4" lsq_tensor= para_inf_tensor= spikezip= copied= layers= refined= pairs= training_free=8
 float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 lesson=  # of quantised training with shift and height: what else is learnt from the float network
@@ -19,7 +19,7 @@ case $dataset in
     trec)
         float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
         para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
-    sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" refined="4:1:5e-5" ;;
+    sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" refined="4:1:5e-5" copied=16:1:5e-5 ;;
     cola) float=4 ;;
     mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 lesson=$small
         corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" refined="8:4:5e-5 4:4:5e-5 2:6:1e-4" layers=16:4
@@ -41,7 +41,7 @@ chosen() {  # those of the jobs that the third argument names
     true
 }
 [ -n "$only" ] && lsq_tensor= para_inf_tensor=
-lsq=$(chosen $lsq) para_inf=$(chosen $para_inf) spikezip=$(chosen $spikezip) layers=$(chosen $layers)
+lsq=$(chosen $lsq) para_inf=$(chosen $para_inf) spikezip=$(chosen $spikezip) layers=$(chosen $layers) copied=$(chosen $copied)
 training_free=$(chosen $training_free) corrected=$(chosen $corrected) refined=$(chosen $refined) pairs=$(chosen $pairs)
 
 train() {  # folder, then overrides
@@ -59,6 +59,9 @@ spiking() {  # folder, epochs of quantised training, then overrides
         ${rows:+dataset.limit_test=$rows} "$@"
 }
 
+copying() {  # at which rate
+    echo "training.quantized.lr=$1 training.quantized.distill=1.0 training.quantized.dropout=false distillation.cache=true"
+}
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
 if wanted float; then train float "training.float={epochs: $float, lr: $float_lr}" "training.stages=[float,evaluate]"; fi
 if wanted lsq; then
@@ -68,6 +71,12 @@ if wanted lsq; then
             spiking "lsq_${granularity}_${at%:*}" "${at#*:}" neuron=st_bif $settle \
                 quantization.levels="${at%:*}" quantization.granularity=$granularity
         done
+    done
+fi
+if wanted copied; then  # as lsq, towards the float network's predictions alone
+    for at in $copied; do
+        IFS=: read -r levels epochs rate <<<"$at"
+        spiking "copied_channel_$levels" "$epochs" neuron=st_bif $settle quantization.levels="$levels" $(copying "$rate")
     done
 fi
 if wanted spikezip; then  # quantisers behind every projection too
@@ -101,8 +110,7 @@ trained_on() {  # folder, STEPS:EPOCHS:RATE, overrides: without labels and dropo
     local folder=$1 steps epochs rate
     IFS=: read -r steps epochs rate <<<"$2"
     shift 2
-    spiking "${folder}_$steps" "$epochs" T="$steps" execution=collapsed training.quantized.lr="$rate" \
-        training.quantized.distill=1.0 training.quantized.dropout=false distillation.cache=true "$@" $lesson
+    spiking "${folder}_$steps" "$epochs" T="$steps" execution=collapsed $(copying "$rate") "$@" $lesson
 }
 if wanted training_free; then for at in $training_free; do untrained "training_free_channel_$at" "$at" conversion=training_free; done; fi
 if wanted solved; then for at in $training_free; do untrained "solved_channel_$at" "$at" $solved; done; fi
