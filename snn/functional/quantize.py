@@ -52,8 +52,8 @@ class _UniformQuantize(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, step, shift, gain = ctx.saved_tensors
-        law = (step.detach(), shift, gain, *ctx.bounds)
-        for_x, for_step = ctx.needs_input_grad[:2]
+        (qmin, qmax), (for_x, for_step) = ctx.bounds, ctx.needs_input_grad[:2]
+        law = (step.detach(), shift, gain, qmin, qmax)
         grad_x: Tensor | None
         grad_step: Tensor | None
         if ctx.by_kernel:
