@@ -18,6 +18,7 @@ from snn.compiler import find_compiler
 Shared = Tensor | None
 
 _NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+_FORMS = {1: "", 3: "corrected_"}  # by what each channel has: its step alone, or shift and gain too
 _LANES = 64  # numbers in a row, at least: what fills the vectors of a CPU
 _PART = 2**14  # numbers of which the gradients of a step are summed in float32, one after the other
 _FLAGS = ("-O3", "-march=native", "-fno-trapping-math", "-fopenmp", "-std=c++17", "-shared", "-fPIC")
@@ -36,7 +37,7 @@ def _library() -> ctypes.CDLL | None:
             return None
         library = ctypes.CDLL(str(built))
     size, number, pointer = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
-    for name in _NAMES.values():
+    for name in (f"{form}{kind}" for form in _FORMS.values() for kind in _NAMES.values()):
         for function, pointers in (("quantize", 3), ("gradients", 5)):
             kernel = getattr(library, f"{function}_{name}")
             kernel.argtypes = [pointer] * pointers + [size] * 4 + [number] * 2 + [ctypes.c_int]
@@ -77,29 +78,27 @@ def gradients(
 
 
 def _run(function: str, tensors: tuple[Tensor, ...], laws: Tensor, part: int, qmin: int, qmax: int) -> None:
-    kernel = getattr(_library(), f"{function}_{_NAMES[tensors[0].dtype]}")
+    each, rows, width = laws.shape
+    kernel = getattr(_library(), f"{function}_{_FORMS[each]}{_NAMES[tensors[0].dtype]}")
     pointers = (tensor.data_ptr() for tensor in tensors)
-    _, rows, width = laws.shape
     kernel(*pointers, rows, tensors[0].numel(), part, width, qmin, qmax, torch.get_num_threads())
 
 
 def _layout(
     x: Tensor, step: Tensor, shift: Shared, gain: Shared
 ) -> tuple[torch.memory_format, Tensor, int, bool]:
-    """How the numbers are to lie in memory, shifts, steps and gains of a row ``[3, rows, width]``, the numbers of a
-    part, and whether a part is of one channel."""
+    """How the numbers are to lie in memory; steps and, if there are any, shifts and gains of a row, ``[1 or 3, rows,
+    width]``; the numbers of a part; and whether a part is of one channel."""
     channels = step.numel()
     axis = next((k - step.dim() for k, size in enumerate(step.shape) if size > 1), -1)
     last = x.dim() == 4 and axis == -3 and x.is_contiguous(memory_format=torch.channels_last)
     order = torch.channels_last if last else torch.contiguous_format
     inner = 1 if last or channels == 1 else math.prod(x.shape[axis:][1:])
-    whole = (
-        step.new_zeros(()) if shift is None else shift,
-        step,
-        step.new_ones(()) if gain is None else gain,
-    )
-    laws = torch.stack([value.expand_as(step).reshape(-1) for value in whole])
+    laws = step.reshape(1, -1)
+    if shift is not None or gain is not None:
+        both = (step.new_zeros(()) if shift is None else shift, step.new_ones(()) if gain is None else gain)
+        laws = torch.cat([laws, *(value.expand_as(step).reshape(1, -1) for value in both)])
     if inner > 1:
         return order, laws[:, :, None].expand(-1, -1, min(inner, _LANES)).contiguous(), inner, True
-    row = laws[:, None].expand(-1, -(-_LANES // channels), -1).reshape(3, 1, -1).contiguous()
+    row = laws[:, None].expand(-1, -(-_LANES // channels), -1).reshape(len(laws), 1, -1).contiguous()
     return order, row, row.shape[-1] * max(1, _PART // row.shape[-1]), False

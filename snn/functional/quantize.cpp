@@ -37,30 +37,37 @@ inline float clip(float value, float low, float high) {  // NaN stays
   return raised > high ? high : raised;
 }
 
+// What a row does to its numbers. Without shifts and gains nothing is added and nothing multiplied.
+template <bool corrected>
 struct Row {
-  const float *shift, *step, *gain;
+  const float *step, *shift, *gain;
+
+  float ratio(float x, int64_t i) const { return (corrected ? x + shift[i] : x) / step[i]; }
+  float gained(float y, int64_t i) const { return corrected ? y * gain[i] : y; }
 };
 
-// `laws`: shifts, steps and gains, each [rows, width]; part p has row p modulo their number.
-inline Row row_of(const float* laws, int64_t rows, int64_t width, int64_t part) {
-  const float* shift = laws + part % rows * width;
-  return {shift, shift + rows * width, shift + 2 * rows * width};
+// `laws`: steps and, if corrected, shifts and gains, each [rows, width]; part p has row p modulo their number.
+template <bool corrected>
+Row<corrected> row_of(const float* laws, int64_t rows, int64_t width, int64_t part) {
+  const float* step = laws + part % rows * width;
+  return {step, step + rows * width, step + 2 * rows * width};
 }
 
-template <typename T>
-void quantize_row(const T* x, T* y, Row law, int64_t count, float low, float high) {
+template <typename T, bool corrected>
+void quantize_row(const T* x, T* y, Row<corrected> law, int64_t count, float low, float high) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
-    const float code = clip(std::floor((load(x[i]) + law.shift[i]) / law.step[i] + 0.5f), low, high);
-    store(y + i, code * law.step[i] * law.gain[i]);
+    const float code = clip(std::floor(law.ratio(load(x[i]), i) + 0.5f), low, high);
+    store(y + i, law.gained(code * law.step[i], i));
   }
 }
 
-template <typename T>
-void gradients_row(const T* x, const T* grad, T* grad_x, Row law, float* sums, int64_t count, float low, float high) {
+template <typename T, bool corrected>
+void gradients_row(const T* x, const T* grad, T* grad_x, Row<corrected> law, float* sums, int64_t count, float low,
+                   float high) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
-    const float ratio = (load(x[i]) + law.shift[i]) / law.step[i], upstream = load(grad[i]) * law.gain[i];
+    const float ratio = law.ratio(load(x[i]), i), upstream = law.gained(load(grad[i]), i);
     const float rounded = std::floor(ratio + 0.5f), code = clip(rounded, low, high);
     const float inside = rounded == code ? 1.0f : 0.0f;
     store(grad_x + i, upstream * inside);
@@ -79,24 +86,38 @@ void for_rows(int64_t total, int64_t size, int64_t width, int threads, const Run
   }
 }
 
+template <typename T, bool corrected>
+void quantize(const T* x, T* y, const float* laws, int64_t rows, int64_t total, int64_t size, int64_t width, float low,
+              float high, int threads) {
+  for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {
+    quantize_row(x + first, y + first, row_of<corrected>(laws, rows, width, part), count, low, high);
+  });
+}
+
+template <typename T, bool corrected>
+void gradients(const T* x, const T* grad, T* grad_x, const float* laws, float* sums, int64_t rows, int64_t total,
+               int64_t size, int64_t width, float low, float high, int threads) {
+  for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {
+    gradients_row(x + first, grad + first, grad_x + first, row_of<corrected>(laws, rows, width, part),
+                  sums + part * width, count, low, high);
+  });
+}
+
 }  // namespace
 
-#define KERNELS(NAME, T)                                                                                             \
+// `sums`: [parts, width]
+#define KERNELS(NAME, T, CORRECTED)                                                                                  \
   extern "C" void quantize_##NAME(const T* x, T* y, const float* laws, int64_t rows, int64_t total, int64_t size,    \
                                   int64_t width, float low, float high, int threads) {                              \
-    for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {                          \
-      quantize_row(x + first, y + first, row_of(laws, rows, width, part), count, low, high);                         \
-    });                                                                                                              \
+    quantize<T, CORRECTED>(x, y, laws, rows, total, size, width, low, high, threads);                                \
   }                                                                                                                  \
-  /* `sums`: [parts, width] */                                                                                       \
   extern "C" void gradients_##NAME(const T* x, const T* grad, T* grad_x, const float* laws, float* sums,             \
                                    int64_t rows, int64_t total, int64_t size, int64_t width, float low, float high, \
                                    int threads) {                                                                    \
-    for_rows(total, size, width, threads, [=](int64_t first, int64_t count, int64_t part) {                          \
-      gradients_row(x + first, grad + first, grad_x + first, row_of(laws, rows, width, part), sums + part * width,   \
-                    count, low, high);                                                                               \
-    });                                                                                                              \
+    gradients<T, CORRECTED>(x, grad, grad_x, laws, sums, rows, total, size, width, low, high, threads);              \
   }
 
-KERNELS(float32, float)
-KERNELS(bfloat16, BFloat16)
+KERNELS(float32, float, false)
+KERNELS(bfloat16, BFloat16, false)
+KERNELS(corrected_float32, float, true)
+KERNELS(corrected_bfloat16, BFloat16, true)
