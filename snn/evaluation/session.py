@@ -82,12 +82,7 @@ class Session:
     @property
     def data(self) -> Data:
         """The data set, opened when it is first asked for."""
-        data = self._known(self.dataset) or self._open()
-        if self._task is None:
-            self.summary["dataset"] = self.dataset.name
-            self.summary["source"] = data.source
-            self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
-        return data
+        return self._read(self.dataset)
 
     @property
     def task(self) -> DatasetConfig:
@@ -97,32 +92,36 @@ class Session:
     @property
     def task_data(self) -> Data:
         """That data set, opened."""
-        with self.on(self.task, task=True):
-            return self.data
+        return self._read(self.task)
 
-    def _known(self, dataset: DatasetConfig) -> Data | None:
-        """A data set that has been opened for the same tokenizer."""
-        same = (
+    def _read(self, dataset: DatasetConfig) -> Data:
+        """A data set, opened once for each tokenizer; the summary speaks of the one that networks are for."""
+        same = [
             data
             for asked, tokenizer, data in self._opened
             if asked == dataset and tokenizer is self.tokenizer
-        )
-        return next(same, None)
+        ]
+        data = same[0] if same else self._open(dataset)
+        if dataset == self.task:
+            self.summary["dataset"] = dataset.name
+            self.summary["source"] = data.source
+            self.summary.setdefault("lineage", {})["data_fingerprint"] = data.fingerprint
+        return data
 
-    def _open(self) -> Data:
-        if self.dataset.labelled:
-            check_scores(list(self.dataset.metrics), self.dataset.task)
+    def _open(self, dataset: DatasetConfig) -> Data:
+        if dataset.labelled:
+            check_scores(list(dataset.metrics), dataset.task)
         with self.timed("data"):
-            if self.dataset.events is not None and self.dataset.events.frames is None:
-                self.dataset.events.frames = self.config.T
+            if dataset.events is not None and dataset.events.frames is None:
+                dataset.events.frames = self.config.T
             data = load_dataset(
-                self.dataset,
+                dataset,
                 seed=self.config.seed,
                 cache_dir=self.config.paths.cache,
                 tokenizer=self.tokenizer,
             )
-        log.info("%s: %s", self.dataset.name, data.source)
-        self._opened.append((self.dataset, self.tokenizer, data))
+        log.info("%s: %s", dataset.name, data.source)
+        self._opened.append((dataset, self.tokenizer, data))
         names = {split: rows.names for split, rows in data.splits.items() if isinstance(rows, EventSplit)}
         if names:  # which recordings are in which split
             write_json(self.folder / "splits.json", names)

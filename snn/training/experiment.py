@@ -168,15 +168,15 @@ class Experiment:
                 keep_best,
             )
             at = trainer.run()
-        self.step = at.step
-        if stage.epochs == 0:
-            keep(model)
-        else:
-            self.best[name] = found = objective.value(at.best)
-            session.summary.setdefault("validation", {})[name] = {
-                objective.metric: found,
-                "epoch": at.best_epoch,
-            }
+            self.step = at.step
+            if stage.epochs == 0:
+                keep(model)
+            else:
+                self.best[name] = found = objective.value(at.best)
+                session.summary.setdefault("validation", {})[name] = {
+                    objective.metric: found,
+                    "epoch": at.best_epoch,
+                }
 
     def objective(self, name: str, model: nn.Module) -> Objective:
         """What a stage minimises and is judged by."""

@@ -88,9 +88,7 @@ def train_lesson(experiment: Experiment, name: str) -> None:
     if not experiment.done(name):
         # So that a stage does not depend on how much chance the stages before it took.
         seed_everything(experiment.config.seed)
-        model = experiment.latest()
-        with experiment.data_of(name):
-            experiment.train(name, model)
+        experiment.train(name, experiment.latest())
     with experiment.data_of(name):
         experiment.keep_result(experiment.load(name), name)
 

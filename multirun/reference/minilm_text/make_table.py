@@ -35,11 +35,9 @@ NAMES = {
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
 NOTES = {
     "spikezip": ", spikezip",
-    "copied": ", float network's predictions alone",
     "layers": ", layers learnt",
     "corrected": ", shift and height",
     "refined": ", shift, height and weights",
-    "pairs": ", shift, height and weights, more pairs",
 }
 KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}

@@ -15,16 +15,17 @@ lesson=  # of quantised training with shift and height: what else is learnt from
 layers_lesson="training.quantized.lr=2e-4 training.quantized.distill=0.7"  # of LSQ that learns layers' outputs: how
 rows=  # of the test split that spiking networks are measured on, classes in proportion; all of them if empty
 small="distillation.hidden=1 distillation.adapter=null"  # on a small set its predictions say little that labels do not
+alone="training.quantized.distill=1.0 training.quantized.dropout=false"  # those predictions and no labels
 case $dataset in
     trec)
         float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
         para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
     sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" refined="4:1:5e-5" copied=16:1:5e-5 ;;
     cola) float=4 ;;
-    mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9 lesson=$small
+    mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0" lr=3e-5 share=0.9
         corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" refined="8:4:5e-5 4:4:5e-5 2:6:1e-4" layers=16:4
         lesson="$small training.monitor=loss"  # 408 pairs say little about which epoch is best
-        layers_lesson="training.quantized.lr=5e-5 training.quantized.distill=1.0 training.quantized.dropout=false training.monitor=loss"
+        layers_lesson="training.quantized.lr=5e-5 $alone training.monitor=loss"
         pairs="8:2:5e-5 4:3:5e-5 2:4:1e-4" ;;
     rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
@@ -60,7 +61,7 @@ spiking() {  # folder, epochs of quantised training, then overrides
 }
 
 copying() {  # at which rate
-    echo "training.quantized.lr=$1 training.quantized.distill=1.0 training.quantized.dropout=false distillation.cache=true"
+    echo "training.quantized.lr=$1 $alone distillation.cache=true"
 }
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
 if wanted float; then train float "training.float={epochs: $float, lr: $float_lr}" "training.stages=[float,evaluate]"; fi
