@@ -169,6 +169,10 @@ def _check_stage(config: Config, stage: str) -> None:
     for name in ("lr", "threshold_lr"):
         if getattr(section, name) is not None:
             _at_least(f"{where}.{name}", getattr(section, name), 0)
+    if not 0 <= section.fade < 1:
+        raise ConfigError(f"{where}.fade must be in [0, 1); got {section.fade}")
+    if section.fade and stage != "quantized":
+        raise ConfigError(f"{where}.fade: quantisers fade in while training.quantized learns; set it to 0")
     runs = stage in config.training.stages and not (stage == "spiking" and section.epochs == 0)
     rate = config.optimizer.get("lr", 0)  # without the key the optimiser has a default of its own
     if rate is not None and not isinstance(rate, int | float):

@@ -179,6 +179,7 @@ class StageConfig:
         epochs: Passes over the training split; 0 leaves the weights alone.
         lr: Learning rate; null: that of the optimizer.
         threshold_lr: Learning rate of thresholds; null: as ``lr``.
+        fade: Share of the steps, in [0, 1), after which quantisers quantise in full; until then they fade in.
         patience: Stop after this many epochs without a better validation metric; null: never.
         dropout: Whether the network's own dropout (of units, probabilities, paths) is on; false suits a network that is
             to equal its teacher. A spiking network is trained through time without it in any case.
@@ -192,6 +193,7 @@ class StageConfig:
     epochs: int = 1
     lr: float | None = None
     threshold_lr: float | None = None
+    fade: float = 0.0
     patience: int | None = None
     dropout: bool = True
     distill: float | None = None

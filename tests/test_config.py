@@ -294,6 +294,11 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.batch_size": 0}, "training.batch_size must be at least 1; got 0"),
         ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
         ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
+        ({"training.quantized.fade": 1.0}, r"training.quantized.fade must be in \[0, 1\); got 1.0"),
+        (
+            {"training.float.fade": 0.5},
+            "training.float.fade: quantisers fade in while training.quantized learns",
+        ),
         ({"training.clip_norm": -1.0}, "training.clip_norm must be above 0, or null for no limit; got -1.0"),
         ({"training.clip_norm": 0.0}, "training.clip_norm must be above 0"),
         ({"training.monitor": "los"}, "training.monitor: unknown name 'los'; did you mean 'loss'"),

@@ -100,6 +100,13 @@ class Quantizer(nn.Module, ABC):
     def quantize(self, x: Tensor) -> Tensor:
         """The quantised ``x``, with the subclass's gradient."""
 
+    def clip(self, x: Tensor) -> Tensor:
+        """What is left of :meth:`quantize` with infinitely many levels in the same range."""
+        step, (qmin, qmax), (shift, gain) = self.step_size(x), self.bounds, self.corrections()
+        shifted = x if shift is None else x + self.aligned(shift, x)
+        clipped = shifted.to(step.dtype).clamp(qmin * step, qmax * step)
+        return (clipped if gain is None else clipped * self.aligned(gain, x)).to(x.dtype)
+
     def step_for(self, threshold: Tensor) -> Tensor:
         """The step that belongs to a threshold, the largest positive value that is represented."""
         return threshold / self.bounds[1]

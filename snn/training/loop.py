@@ -27,6 +27,7 @@ from snn.quantizers.base import Quantizer
 from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
 from snn.training.ema import WeightAverage
+from snn.training.fade import Fade
 from snn.training.memory_format import guard_narrow_convolutions
 from snn.training.mixing import Mixing
 from snn.training.objective import Batch, LabelObjective, Learner, Objective
@@ -119,6 +120,7 @@ class Trainer:
         self.autocast = autocast_type(settings.precision, self.accelerator.device)
         self.mixing = Mixing.of(settings, data.num_classes, config.seed)
         self.average = WeightAverage(self.plain, settings.ema) if settings.ema is not None else None
+        self.fade = Fade(self.plain, stage.fade * total)
         self.progress = Progress(name, step=start_step)
         self.last_good = start_step
 
@@ -159,6 +161,7 @@ class Trainer:
             start = time.monotonic()
             self._train_epoch()
             self._end_epoch(time.monotonic() - start)
+        self.fade.stop()
         return self.progress
 
     def _train_epoch(self) -> None:
@@ -186,6 +189,7 @@ class Trainer:
             stop_dropout(self.learner)
         learnt = False  # whether there is a gradient to step along
         for batch in bar:
+            self.fade.move_to(self.scheduler.last_epoch)
             with self.accelerator.accumulate(self.learner):
                 loss = self._learn(batch) if batch else None  # None: none of its pictures can be read
                 if self.accelerator.sync_gradients and settings.clip_norm:
