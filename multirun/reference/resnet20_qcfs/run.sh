@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|steps|longer_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, steps and few qcfs, longer_steps longer.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|faded|steps|longer_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded longer, steps and few qcfs, longer_steps longer.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -49,9 +49,9 @@ if wanted branch; then  # one straight fall of the rate over all epochs, with Re
         "training.stages=[calibrate,quantized,convert,evaluate]" training.compile=true training.precision=no
 fi
 line="scheduler=linear training.precision=no"
+tail_of() { echo "$line training.$1.epochs=5 training.$1.lr=$2 scheduler.warmup=0"; }  # stage, rate
 growing() {  # name, trunk, ReLU's rate and half of it, levels: ten epochs on whole pictures, of QCFS the last five with pictures that are not shifted
     local name=$1 trunk=$2 rate=$3 half=$4 levels=$5 L learn
-    tail_of() { echo "$line training.$1.epochs=5 training.$1.lr=$2 scheduler.warmup=0"; }
     train ${name}_relu $(tail_of float "$rate") scheduler.final=0.5 "checkpoint=$out/$trunk/stages/float" "training.stages=[float]"
     relu() { train "$@" $(tail_of float "$half") "checkpoint=$out/${name}_relu/stages/float" "training.stages=[float,evaluate]"; }
     relu ${name}_relu_shifted
@@ -72,6 +72,12 @@ if wanted longer; then
     train longer_trunk dataset.image_size=24 $line training.float.epochs=14 training.float.lr=0.05 scheduler.warmup=0 \
         scheduler.final=0.6 "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[float]"
     growing longer longer_trunk 0.03 0.015 "${LEVELS:-4 8}"
+fi
+if wanted faded; then  # QCFS fades in over the last five epochs alone, and learns from labels alone
+    for L in ${LEVELS:-4 8}; do
+        train faded_$L $(tail_of quantized 0.025) T=$L training.quantized.fade=0.4 optimizer.weight_decay=1e-4 dataset.augment_crop=0 \
+            training.compile=true "checkpoint=$out/longer_relu/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]"
+    done
 fi
 over_time() {  # checkpoint, what its jobs are called: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     local T
