@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from snn.errors import ConfigError, ConversionError
 from snn.functional.precision import exact_type
+from snn.functional.quantize import uniform_quantize
 from snn.functional.time_axis import align
 from snn.quantizers.observation import mean_magnitude, sample_rows
 from snn.quantizers.registry import INITS
@@ -17,6 +18,7 @@ from snn.quantizers.start import STARTS, next_step
 
 GRANULARITIES = ("channel", "tensor")
 _SMALLEST = 1e-8
+_FINER = 2**14
 
 
 class Quantizer(nn.Module, ABC):
@@ -101,11 +103,16 @@ class Quantizer(nn.Module, ABC):
         """The quantised ``x``, with the subclass's gradient."""
 
     def clip(self, x: Tensor) -> Tensor:
-        """What is left of :meth:`quantize` with infinitely many levels in the same range."""
+        """What :meth:`quantize` comes to with so many more levels in its range that rounding can be forgotten."""
         step, (qmin, qmax), (shift, gain) = self.step_size(x), self.bounds, self.corrections()
-        shifted = x if shift is None else x + self.aligned(shift, x)
-        clipped = shifted.to(step.dtype).clamp(qmin * step, qmax * step)
-        return (clipped if gain is None else clipped * self.aligned(gain, x)).to(x.dtype)
+        return uniform_quantize(
+            x,
+            step / _FINER,
+            qmin * _FINER,
+            qmax * _FINER,
+            shift=None if shift is None else self.aligned(shift, x),
+            gain=None if gain is None else self.aligned(gain, x),
+        )
 
     def step_for(self, threshold: Tensor) -> Tensor:
         """The step that belongs to a threshold, the largest positive value that is represented."""
