@@ -38,7 +38,8 @@ def test_clipping_is_half_a_step_from_quantising_at_most(name: str, signed: bool
 def test_clipping_passes_the_gradient_of_the_input_within_and_of_the_threshold_beyond() -> None:
     quantizer, x = QUANTIZERS.get("qcfs")(levels=4, threshold=2.0), torch.tensor([-1.0, 0.7, 3.0])
     quantizer.clip(x.requires_grad_()).sum().backward()
-    assert x.grad is not None and x.grad.equal(torch.tensor([0.0, 1.0, 0.0]))
+    assert x.grad is not None
+    assert x.grad.equal(torch.tensor([0.0, 1.0, 0.0]))
     assert quantizer.threshold.grad.allclose(torch.tensor([1.0]), atol=1e-4)
 
 
