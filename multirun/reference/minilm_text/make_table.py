@@ -30,6 +30,7 @@ NAMES = {
     "lsq": "ST-BIF",
     "copied": "ST-BIF, float network's predictions alone",
     "layers": "ST-BIF, layers learnt",
+    "pairs_lsq": "ST-BIF, layers learnt, more pairs",
     "if": "integrate-and-fire",
 }
 LEFT = ("codes", "T", "t =", "data set, metric, samples", "network")
@@ -167,7 +168,7 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
         over_seeds(chosen, "dataset", "neuron", "levels_or_T").items(),
         key=lambda item: (ORDER.index(item[0][0]), list(NAMES).index(item[0][1]), -item[0][2]),
     ):
-        counts_codes = kind in ("lsq", "copied", "layers")
+        counts_codes = kind in ("lsq", "copied", "layers", "pairs_lsq")
         if number not in ((16,) if counts_codes else (2, 4, 8, 16)):
             continue
         what = f"{NAMES[kind]}, {number} codes" if counts_codes else f"{NAMES[kind]}, T = {number}"
