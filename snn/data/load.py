@@ -16,6 +16,7 @@ from snn.data.data import Data
 from snn.data.image import check_alike, prepare
 from snn.data.image_files import channels_of, prepare_files
 from snn.data.labels import class_names, encode, measurements
+from snn.data.overlap import boundaries, seen_in_training
 from snn.data.pictures import Picture, as_pictures
 from snn.data.schema import SPLITS, DatasetConfig, check, role
 from snn.data.split import Split
@@ -76,6 +77,8 @@ def load_dataset(
     cache, settled = cache_folder(cache_dir), _with_channels(config, source)
     splits = {split: _split(*part, settled, tokenizer, cache) for split, part in rows.items()}
     check_alike(splits)
+    if config.kind == "text":
+        how += seen_in_training(splits, boundaries(tokenizer))
     return Data(config, splits, names, "; ".join([source.origin, *how]), seed)
 
 

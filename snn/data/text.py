@@ -65,6 +65,14 @@ class TextSplit(Split):
         tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in out.items()}
         return tensors | {"labels": torch.from_numpy(self.labels[rows])}
 
+    def take(self, rows: np.ndarray) -> TextSplit:
+        """Some of the rows as a split of their own."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        types = None if self.types is None else self.types[at]
+        return TextSplit(self.ids[at], types, offsets, self.labels[rows], self.pad_id, self.pad_left)
+
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
         yield from (self.ids, self.offsets, self.labels)

@@ -25,6 +25,7 @@ from snn.config import Config
 from snn.data.data import Data
 from snn.data.events import EventSplit
 from snn.data.load import load_dataset
+from snn.data.overlap import boundaries, without_measured
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.energy import energy
@@ -120,6 +121,9 @@ class Session:
                 cache_dir=self.config.paths.cache,
                 tokenizer=self.tokenizer,
             )
+            if dataset != self.config.dataset and dataset.kind == "text" and dataset.task != "corpus":
+                measured = self._read(self.config.dataset)
+                data = without_measured(data, measured, boundaries(self.tokenizer))
         log.info("%s: %s", dataset.name, data.source)
         self._opened.append((dataset, self.tokenizer, data))
         names = {split: rows.names for split, rows in data.splits.items() if isinstance(rows, EventSplit)}

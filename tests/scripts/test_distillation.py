@@ -277,6 +277,23 @@ def test_a_quantised_network_learns_on_texts_without_labels(
     assert summary["results"]["quantized"]["metrics"]["accuracy"] >= 0
 
 
+def test_texts_that_the_run_is_measured_on_are_not_learnt_from(
+    train: Train, text: list[str], rows: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured = synthetic_text().tables["test"].columns["text"][:3]
+    with (tmp_path / "train.tsv").open("a") as file:
+        file.write("\n" + "\n".join(measured))
+    caplog.set_level("INFO")
+    folder, _ = train(
+        *text, *rows, "training.quantized.distill=1", "dataset.max_length=24", "dataset.limit_test=null"
+    )
+    assert (
+        "3 of 19 training rows left out: they are in validation or test of synthetic_text too" in caplog.text
+    )
+    losses = [line for line in read_metrics(folder / "metrics.jsonl") if "quantized/train/loss" in line]
+    assert len(losses) == 16 // 4
+
+
 Refused = Callable[[list[str]], str]
 
 
