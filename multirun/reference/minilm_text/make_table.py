@@ -39,7 +39,10 @@ NOTES = {
     "layers": ", layers learnt",
     "corrected": ", shift and height",
     "refined": ", shift, height and weights",
+    "copied": ", predictions alone",
+    "pairs_lsq": ", more pairs",
 }
+CODES = ("lsq", "copied", "layers", "pairs_lsq")
 KEY = ("dataset", "seed", "neuron", "granularity", "levels_or_T")
 METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews r", "pearson": "Pearson r"}
 
@@ -168,7 +171,7 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
         over_seeds(chosen, "dataset", "neuron", "levels_or_T").items(),
         key=lambda item: (ORDER.index(item[0][0]), list(NAMES).index(item[0][1]), -item[0][2]),
     ):
-        counts_codes = kind in ("lsq", "copied", "layers", "pairs_lsq")
+        counts_codes = kind in CODES
         if number not in ((16,) if counts_codes else (2, 4, 8, 16)):
             continue
         what = f"{NAMES[kind]}, {number} codes" if counts_codes else f"{NAMES[kind]}, T = {number}"
@@ -190,14 +193,14 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
 
 def time_table(rows: list[dict[str, Any]]) -> str:
     """ST-BIF at fixed times."""
-    chosen = [r for r in rows if r["neuron"] == "lsq" and r["granularity"] == "channel"]
-    found = over_seeds(chosen, "dataset", "levels_or_T")
+    chosen = [r for r in rows if r["neuron"] in CODES and r["granularity"] == "channel" and r["over_time"]]
+    found = over_seeds(chosen, "dataset", "levels_or_T", "neuron")
     lines = []
-    for (dataset, number), group in sorted(
-        found.items(), key=lambda item: (ORDER.index(item[0][0]), -item[0][1])
+    for (dataset, number, kind), group in sorted(
+        found.items(), key=lambda item: (ORDER.index(item[0][0]), -item[0][1], CODES.index(item[0][2]))
     ):
         at = [100 * mean(r["over_time"][t - 1] for r in group) for t in STEPS]
-        lines.append([f"{dataset}, {number} codes", *(f"{value:.1f}" for value in at)])
+        lines.append([f"{dataset}, {number} codes{NOTES.get(kind, '')}", *(f"{value:.1f}" for value in at)])
     return table(["t =", *map(str, STEPS)], lines)
 
 
