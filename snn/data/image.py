@@ -59,6 +59,10 @@ class ImageSplit(Split):
             values = augmentation.normalised(values, rows)
         return {"pixel_values": values, "labels": torch.from_numpy(np.asarray(self.labels[rows]))}
 
+    def take(self, rows: np.ndarray) -> ImageSplit:
+        """Some of the rows as a split of their own."""
+        return ImageSplit(self.images[rows], self.labels[rows], self.mean, self.std)
+
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
         yield from (self.images, self.labels)

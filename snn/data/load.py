@@ -77,8 +77,7 @@ def load_dataset(
     cache, settled = cache_folder(cache_dir), _with_channels(config, source)
     splits = {split: _split(*part, settled, tokenizer, cache) for split, part in rows.items()}
     check_alike(splits)
-    if config.kind == "text":
-        how += seen_in_training(splits, boundaries(tokenizer))
+    how += seen_in_training(splits, boundaries(tokenizer))
     return Data(config, splits, names, "; ".join([source.origin, *how]), seed)
 
 

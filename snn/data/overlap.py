@@ -1,7 +1,8 @@
-"""Texts that stand in two data sets: nothing may learn from what is measured."""
+"""Rows that stand in two splits or data sets: nothing may learn from what is measured."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from snn.data.data import Data
+from snn.data.image import ImageSplit
 from snn.data.split import Split
 from snn.data.text import TextSplit
 from snn.errors import DataError
@@ -18,18 +20,20 @@ _AT_ONCE = 2**22
 
 
 def boundaries(tokenizer: Any) -> set[int]:
-    """The special tokens of a tokenizer of transformers, less that for what it does not know, which stands for text."""
-    return {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
+    """The special tokens of a tokenizer of transformers, less that for what it does not know, which stands for text;
+    none without one.
+    """
+    return set() if tokenizer is None else {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
 
 
-def row_keys(split: TextSplit, special: Collection[int]) -> np.ndarray:
-    """A number for each row, uint64 ``[N]``: equal for equal texts, and for a pair the other way round.
+def row_keys(split: Split, special: Collection[int] = ()) -> np.ndarray | None:
+    """A number for each row, uint64 ``[N]``: equal for equal pictures and texts, and for a pair the other way round.
 
-    It is the sum over all pairs of neighbouring tokens, where special ones count as one.
+    Of a text it is the sum over all pairs of neighbouring tokens, where special ones count as one.
 
     Args:
-        split: Tokenised texts.
-        special: Tokens around the texts (:func:`boundaries`).
+        split: Tokenised texts, or pictures in memory; for others there are no keys.
+        special: Tokens around texts (:func:`boundaries`).
 
     Example:
         >>> ids, starts = np.array([1, 5, 2, 6, 7, 2, 1, 6, 7, 2, 5, 2, 1, 5, 2, 7, 6, 2]), np.array([0, 6, 12, 18])
@@ -37,6 +41,11 @@ def row_keys(split: TextSplit, special: Collection[int]) -> np.ndarray:
         >>> bool(keys[0] == keys[1]), bool(keys[0] == keys[2])
         (True, False)
     """
+    if type(split) is ImageSplit:
+        pictures = (hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in split.images)
+        return np.frombuffer(b"".join(pictures), np.uint64)
+    if not isinstance(split, TextSplit):
+        return None
     cuts = np.unique(np.searchsorted(split.offsets, np.arange(0, split.offsets[-1] + _AT_ONCE, _AT_ONCE)))
     cuts = np.minimum(cuts, len(split))
     chunks = [_keys(split, first, end, special) for first, end in itertools.pairwise(cuts)]
@@ -61,23 +70,23 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
     return z ^ (z >> 31)
 
 
-def seen_in_training(splits: Mapping[str, Split], special: Collection[int]) -> list[str]:
+def seen_in_training(splits: Mapping[str, Split], special: Collection[int] = ()) -> list[str]:
     """How many rows of other splits are training rows too, for people; nothing of splits that share none."""
-    texts = {name: row_keys(rows, special) for name, rows in splits.items() if isinstance(rows, TextSplit)}
-    found = []
-    for name, keys in texts.items():
-        count = 0 if name == "train" else int(np.isin(keys, texts["train"]).sum())
+    keys = {name: row_keys(rows, special) for name, rows in splits.items()}
+    train, found = keys.pop("train"), []
+    for name, others in keys.items():
+        count = 0 if train is None or others is None else int(np.isin(others, train).sum())
         if count:
-            found.append(f"{count:,} of {len(keys):,} {name} rows are in train too")
+            found.append(f"{count:,} of {len(splits[name]):,} {name} rows are in train too")
     return found
 
 
-def without_measured(data: Data, measured: Data, special: Collection[int]) -> Data:
+def without_measured(data: Data, measured: Data, special: Collection[int] = ()) -> Data:
     """A data set without the training rows that another one is measured on, or chosen by.
 
     Args:
-        data: What is learnt from; anything but single texts and pairs stays as it is.
-        measured: All of its splits but ``train`` are meant, read by the same tokenizer.
+        data: What is learnt from; rows without keys (:func:`row_keys`) all stay.
+        measured: All of its splits but ``train`` are meant; read by the same tokenizer.
         special: Its tokens around texts (:func:`boundaries`).
 
     Raises:
@@ -85,10 +94,9 @@ def without_measured(data: Data, measured: Data, special: Collection[int]) -> Da
     """
     train = data.splits["train"]
     others = {name: rows for name, rows in measured.splits.items() if name != "train"}
-    texts = [rows for rows in others.values() if isinstance(rows, TextSplit)]
-    if not isinstance(train, TextSplit) or not texts:
-        return data
-    known = np.isin(row_keys(train, special), np.concatenate([row_keys(rows, special) for rows in texts]))
+    keys = row_keys(train, special)
+    theirs = [found for rows in others.values() if (found := row_keys(rows, special)) is not None]
+    known = np.isin(keys, np.concatenate(theirs)) if keys is not None and theirs else np.zeros(1, bool)
     if not known.any():
         return data
     where = f"in {' or '.join(others)} of {measured.config.name}"

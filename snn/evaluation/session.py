@@ -121,7 +121,7 @@ class Session:
                 cache_dir=self.config.paths.cache,
                 tokenizer=self.tokenizer,
             )
-            if dataset != self.config.dataset and dataset.kind == "text" and dataset.task != "corpus":
+            if dataset != self.config.dataset and dataset.task != "corpus":
                 measured = self._read(self.config.dataset)
                 data = without_measured(data, measured, boundaries(self.tokenizer))
         log.info("%s: %s", dataset.name, data.source)

@@ -33,6 +33,12 @@ def pairs(folder: Path, tokenizer: Any, train: list[str], test: list[str], **opt
     return load_dataset(config, seed=0, tokenizer=tokenizer)
 
 
+def keys_of(data: Data, tokenizer: Any) -> np.ndarray:
+    found = row_keys(data.splits["train"], boundaries(tokenizer))
+    assert found is not None
+    return found
+
+
 def test_keys_of_equal_texts_are_equal_and_the_pair_may_be_the_other_way_round(
     tmp_path: Path, tokenizer
 ) -> None:
@@ -44,7 +50,7 @@ def test_keys_of_equal_texts_are_equal_and_the_pair_may_be_the_other_way_round(
         "a film the\tfilm\tno",
     ]
     data = pairs(tmp_path / "own", tokenizer, rows, list(PAIRS))
-    keys = row_keys(data.splits["train"], boundaries(tokenizer))  # type: ignore[arg-type]
+    keys = keys_of(data, tokenizer)
     assert keys[2] == keys[0] == keys[3]
     assert len(set(keys.tolist())) == 4
 
@@ -53,11 +59,10 @@ def test_keys_do_not_depend_on_how_many_tokens_are_looked_at_in_one_go(
     tmp_path: Path, tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = pairs(tmp_path / "own", tokenizer, [*PAIRS, "\t\tyes", *PAIRS], list(PAIRS))
-    rows, special = data.splits["train"], boundaries(tokenizer)
-    at_once = row_keys(rows, special)  # type: ignore[arg-type]
+    at_once = keys_of(data, tokenizer)
     for tokens in (1, 7, 20):
         monkeypatch.setattr(overlap, "_AT_ONCE", tokens)
-        assert np.array_equal(row_keys(rows, special), at_once)  # type: ignore[arg-type]
+        assert np.array_equal(keys_of(data, tokenizer), at_once)
     assert len(at_once) == 5
 
 
@@ -85,6 +90,30 @@ def test_rows_that_another_set_is_measured_on_are_left_out(tmp_path: Path, token
     assert left.splits["test"] is brought.splits["test"]
     # Nothing in common: as it was.
     assert without_measured(left, measured, boundaries(tokenizer)) is left
+
+
+def pictures(folder: Path, seed: int, name: str) -> Data:
+    """Sixteen pictures to learn from, of which one is in the test split."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    train = rng.integers(0, 256, (16, 4, 4, 3), dtype=np.uint8)
+    images = {"train": train, "validation": train[:4] // 2, "test": np.stack([train[3], train[4] // 3])}
+    for split, pixels in images.items():
+        np.savez(folder / f"{split}.npz", images=pixels, label=np.arange(len(pixels)) % 2)
+    return load_dataset(DatasetConfig(name=name, kind="image", data_dir=str(folder), image_size=4), seed=0)
+
+
+def test_pictures_too(tmp_path: Path) -> None:
+    measured = pictures(tmp_path / "measured", 0, "measured")
+    assert measured.source.endswith("1 of 2 test rows are in train too")
+    others = pictures(tmp_path / "others", 1, "others")
+    assert without_measured(others, measured) is others
+    left = without_measured(pictures(tmp_path / "measured", 0, "again"), measured)
+    assert left.source.endswith(
+        "1 of 16 training rows left out: they are in validation or test of measured too"
+    )
+    wanted = np.delete(measured.splits["train"].images, 3, axis=0)  # type: ignore[attr-defined]
+    assert np.array_equal(left.splits["train"].images, wanted)  # type: ignore[attr-defined]
 
 
 def test_nothing_left_to_learn_from(tmp_path: Path, tokenizer) -> None:
