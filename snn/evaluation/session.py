@@ -58,6 +58,8 @@ class Session:
         self.tokenizer: Any = None
         self.dataset = config.dataset
         self._task: DatasetConfig | None = None
+        #: The run's own data set, while there is another one (:meth:`on`).
+        self._own: DatasetConfig | None = None
         #: How the checkpoint was converted, if there is one and it was.
         self.parent_neuron: dict[str, Any] = {}
         self._opened: list[tuple[DatasetConfig, Any, Data]] = []
@@ -121,9 +123,8 @@ class Session:
                 cache_dir=self.config.paths.cache,
                 tokenizer=self.tokenizer,
             )
-            if dataset != self.config.dataset and dataset.task != "corpus":
-                measured = self._read(self.config.dataset)
-                data = without_measured(data, measured, boundaries(self.tokenizer))
+            if self._own not in (None, dataset) and dataset.task != "corpus":
+                data = without_measured(data, self._read(self._own), boundaries(self.tokenizer))
         log.info("%s: %s", dataset.name, data.source)
         self._opened.append((dataset, self.tokenizer, data))
         names = {split: rows.names for split, rows in data.splits.items() if isinstance(rows, EventSplit)}
@@ -133,20 +134,22 @@ class Session:
 
     @contextmanager
     def on(self, dataset: DatasetConfig | None, *, task: bool) -> Iterator[None]:
-        """Inside, the session has another data set, such as that of a stage that brings its own.
+        """Inside, the session has another data set, such as that of a stage that brings its own; what the run's own is
+        measured or chosen by is left out of its training rows.
 
         Args:
             dataset: None: the one that it has.
             task: Whether networks are for that from now on, or only learn on it.
         """
-        before = self.dataset, self._task
+        before = self.dataset, self._task, self._own
         if dataset is not None:
+            self._own = self._own or self.dataset
             self._task = None if task else self.task
             self.dataset = dataset
         try:
             yield
         finally:
-            self.dataset, self._task = before
+            self.dataset, self._task, self._own = before
 
     def evaluated_split(self) -> str:
         """The split that is measured.
