@@ -104,6 +104,7 @@ def without_measured(data: Data, measured: Data, special: Collection[int] = ()) 
         raise DataError(
             f"dataset={data.config.name}: every one of the {len(train):,} training rows is {where} too"
         )
+    assert isinstance(train, ImageSplit | TextSplit)  # others have no keys
     splits = {**data.splits, "train": train.take(np.flatnonzero(~known))}
     left_out = f"{known.sum():,} of {len(train):,} training rows left out: they are {where} too"
     return Data(data.config, splits, data.label_names, f"{data.source}; {left_out}", data.seed)

@@ -36,10 +36,6 @@ class Split(ABC):
     def batch(self, rows: np.ndarray, augmentation: Any = None) -> dict[str, Tensor]:
         """Some rows as one batch of tensors."""
 
-    def take(self, rows: np.ndarray) -> Split:
-        """Some of the rows as a split of their own."""
-        raise NotImplementedError(f"{type(self).__name__} is used as a whole")
-
     @abstractmethod
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""

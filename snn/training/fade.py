@@ -23,17 +23,15 @@ class Fade:
     """
 
     def __init__(self, network: nn.Module, steps: float):
-        self.steps, self.strength = steps, 1.0
-        self._hooks = [
-            quantizer.register_forward_hook(self._blend)
-            for quantizer in quantizers(network).values()
-            if steps
-        ]
+        self.steps, self.strength = steps, 0.0
+        found = quantizers(network).values() if steps else ()
+        self._hooks = [quantizer.register_forward_hook(self._blend) for quantizer in found]
 
     def move_to(self, step: int) -> None:
         """Set the strength for what comes after so many optimiser steps."""
-        self.strength = min(1.0, step / self.steps) if self.steps else 1.0
-        if self.strength == 1:
+        if step < self.steps:
+            self.strength = step / self.steps
+        else:
             self.stop()
 
     def stop(self) -> None:

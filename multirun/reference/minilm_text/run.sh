@@ -61,8 +61,9 @@ spiking() {  # folder, epochs of quantised training, then overrides
         ${rows:+dataset.limit_test=$rows} "$@"
 }
 
+cache=true  # the float network's outputs: computed once and kept
 copying() {  # at which rate
-    echo "training.quantized.lr=$1 $alone distillation.cache=true"
+    echo "training.quantized.lr=$1 $alone distillation.cache=$cache"
 }
 settle="T=128 execution.chunk=8 training.quantized.threshold_lr=1e-5"
 if wanted float; then train float "training.float={epochs: $float, lr: $float_lr}" "training.stages=[float,evaluate]"; fi
@@ -127,8 +128,8 @@ if wanted pairs; then  # as refined, and LSQ as copied, on the pairs of other se
         number=$((number + 1))
     done
     ln -sf "$(realpath "$DATA")/validation.tsv" "$out/pairs/validation.tsv"
-    own=training.quantized.dataset
-    more="distillation.cache=false +dataset@$own=unlabelled $own.data_dir=$out/pairs $own.text_fields=[sentence1,sentence2]"
+    own=training.quantized.dataset cache=false
+    more="+dataset@$own=unlabelled $own.data_dir=$out/pairs $own.text_fields=[sentence1,sentence2]"
     splits="$own.splits={train: train, validation: validation, test: validation}"
     for at in $pairs; do trained_on pairs_channel "$at" $solved $more "$splits"; done
     for at in $pairs_lsq; do
