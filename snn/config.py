@@ -277,7 +277,7 @@ class EvaluationConfig:
     Attributes:
         split: Split that is measured.
         ann: Whether to measure the quantised network beside the spiking one.
-        limit: Use this many batches only; null: all.
+        limit: Use this many batches only, of rows spread evenly over the split; null: all.
     """
 
     split: str = "test"

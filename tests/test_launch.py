@@ -79,6 +79,7 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "quantization.rules=[{match:x,do:keep}]",
         "-m dataset=glob(*,exclude=from_checkpoint) T=2",
         "resume=outputs/x hydra.job.chdir=false",
+        "resume=outputs/x dataset.broken=skip",
         "checkpoint=outputs/x model=bert model.weights=null model.rename=[]",
         "checkpoint=null model.activation=relu",
         "+scheduler@training.quantized.scheduler=cosine training.quantized.scheduler.warmup=0.2",

@@ -76,6 +76,7 @@ class Data:
         workers: int = 0,
         bucket: bool = False,
         augment: bool | None = None,
+        limit: int | None = None,
     ) -> DataLoader:
         """Return a loader of one epoch, which yields dicts of tensors.
 
@@ -93,6 +94,7 @@ class Data:
             bucket: Group texts of similar length, which saves padding; changes the order even without
                 ``shuffle``. Has no effect on images.
             augment: Vary training images at random as the config says; None: as ``shuffle``.
+            limit: Only so many batches, of rows spread evenly over the split; None: all.
 
         Shape:
             Text: ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``,
@@ -117,6 +119,7 @@ class Data:
             start_batch=start_batch,
             drop_last=drop_last,
             lengths=rows.lengths if bucket else None,
+            limit=limit,
         )
         augmentation = None
         kind: Any = Augmentation if self.config.events is None else EventAugmentation

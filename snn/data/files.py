@@ -41,9 +41,17 @@ def load_files(config: DatasetConfig) -> Source:
     tables = {}
     for split, stem in found_splits(root, split_names(config)).items():
         if stem is not None:
-            tables[split] = _joined([read_file(path) for path in find_files(root, split, stem)])
+            tables[split] = _read(find_files(root, split, stem))
     origin = f"{root} ({', '.join(table.where for table in tables.values())})"
     return Source(tables, origin, class_folders(tables["train"]))
+
+
+def _read(parts: list[Path]) -> Table:
+    if len(parts) > 1 and parts[0].name.endswith(
+        ARCHIVE_ENDINGS
+    ):  # which folders are classes, all parts together say
+        return Table(read_archive(*parts), f"{parts[0].name} .. {parts[-1].name}")
+    return _joined([read_file(path) for path in parts])
 
 
 def find_files(root: Path, split: str, stem: str) -> list[Path]:

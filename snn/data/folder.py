@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from snn.data.archive import ARCHIVE_ENDINGS
-from snn.data.pictures import Picture, PictureFile
+from snn.data.pictures import PICTURE_ENDINGS, Picture, PictureFile, is_picture
 from snn.data.table import Table
 from snn.errors import DataError
-
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 
 #: In place of a split's name: whichever of these is there.
 AUTO = "auto"
@@ -84,7 +82,7 @@ def read_folder(root: Path) -> dict[str, Any]:
     for folder, inner, files in os.walk(root, followlinks=True):
         inner.sort()
         for file in sorted(files):
-            if not file.lower().endswith(PICTURE_ENDINGS) or file.startswith("."):
+            if not is_picture(file):
                 continue
             path = Path(folder, file)
             parts = path.relative_to(root).parts

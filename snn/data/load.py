@@ -139,19 +139,25 @@ def _names(source: Source, config: DatasetConfig) -> list[str]:
     return names or class_names(_labels(train, config), train, config.label_field)
 
 
+#: How the two texts of a pair are called: how the one ends, and what the other has in its place.
+_PAIRS = (("1", "2"), ("premise", "hypothesis"), ("question", "sentence"))
+
+
 def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
     if config.kind != "text" or len(config.text_fields) > 1:
         return
-    first = config.text_fields[0]
-    second = f"{first[:-1]}2"
-    if first.endswith("1") and second in table.columns:
-        log.warning(
-            "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
-            table.where,
-            second,
-            first,
-            second,
-        )
+    (first,) = config.text_fields
+    for one, other in _PAIRS:
+        if first.endswith(one):
+            second = first.removesuffix(one) + other
+            if table.find(second, config.rename) is not None:
+                log.warning(
+                    "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
+                    table.where,
+                    second,
+                    first,
+                    second,
+                )
 
 
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:

@@ -22,10 +22,13 @@ class Batches:
         start_batch: Skip this many batches, those already seen.
         drop_last: Leave out a last batch that is not full.
         lengths: Length of each row, to group rows of similar length; None: no grouping.
+        limit: Only so many batches, of rows spread evenly over the split; None: all.
 
     Example:
         >>> list(Batches(5, 2, start_batch=1))
         [[2, 3], [4]]
+        >>> list(Batches(100, 2, limit=2))
+        [[0, 25], [50, 75]]
     """
 
     def __init__(
@@ -39,10 +42,14 @@ class Batches:
         start_batch: int = 0,
         drop_last: bool = False,
         lengths: np.ndarray | None = None,
+        limit: int | None = None,
     ):
         self.batch_size, self.drop_last = batch_size, drop_last
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(rows) if shuffle else np.arange(rows)
+        if limit is not None and limit * batch_size < rows:  # not the first: files may be sorted by class
+            order = order[np.arange(limit * batch_size) * rows // (limit * batch_size)]
+            rows = len(order)
         if lengths is not None:
             pool = _POOL * batch_size if shuffle else rows
             pools = [order[start : start + pool] for start in range(0, rows, max(pool, 1))]

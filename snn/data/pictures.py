@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 #: left, top, right, bottom, in pixels of the picture.
 Box = tuple[float, float, float, float]
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 INTERPOLATIONS = ("bilinear", "bicubic")
 #: Pillow's names for grey: two values, 8 bits (with transparency), and 16 bits or more.
 GREY_MODES = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is a picture by its name; hidden ones are not, which macOS puts beside each (``._1.jpg``)."""
+    name = path.rpartition("/")[2]
+    return name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(".")
 
 
 class Picture(ABC):

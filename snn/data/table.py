@@ -33,15 +33,18 @@ class Table:
         Raises:
             DataError: No such column; the nearest is suggested.
         """
-        if name in self.columns:
-            return self.columns[name]
-        for column, stands_for in (rename or {}).items():
-            if stands_for == name and column in self.columns:
-                return self.columns[column]
+        found = self.find(name, rename)
+        if found is not None:
+            return found
         suggestion = did_you_mean(name, self.columns)
         raise DataError(
             f"dataset.{key}: no column {name!r} in {self.where}; {suggestion.replace('choices', 'columns')}"
         )
+
+    def find(self, name: str, rename: Mapping[str, str] | None = None) -> Any:
+        """As :meth:`column`; None where there is none."""
+        called = [name, *(column for column, stands_for in (rename or {}).items() if stands_for == name)]
+        return next((self.columns[column] for column in called if column in self.columns), None)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))

@@ -23,8 +23,8 @@ class TextSplit(Split):
         types: Token types of all rows, or None where the tokenizer makes none.
         offsets: Where each row starts, int64, ``[N + 1]``.
         labels: Class numbers, int64, or measurements, float32, ``[N]``.
-        pad_id: Token that fills the short rows of a batch.
-        pad_left: Whether it comes before a row instead of after it.
+        pad_id: Token that fills the short rows of a batch: behind them, whatever side the tokenizer would pad on, since
+            networks here count positions from the first token and may read that one.
     """
 
     def __init__(
@@ -34,10 +34,9 @@ class TextSplit(Split):
         offsets: np.ndarray,
         labels: np.ndarray,
         pad_id: int,
-        pad_left: bool = False,
     ):
         self.ids, self.types, self.offsets, self.labels = ids, types, offsets, labels
-        self.pad_id, self.pad_left = pad_id, pad_left
+        self.pad_id = pad_id
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,11 +52,7 @@ class TextSplit(Split):
         """
         starts, lengths = self.offsets[rows], self.lengths[rows]
         position = np.arange(lengths.max())
-        if self.pad_left:
-            position = position - (lengths.max() - lengths)[:, None]
-        else:
-            position = np.broadcast_to(position, (len(rows), len(position)))
-        mask = (position >= 0) & (position < lengths[:, None])
+        mask = position < lengths[:, None]
         source = np.where(mask, starts[:, None] + position, 0)
         out = {"input_ids": np.where(mask, self.ids[source], self.pad_id), "attention_mask": mask}
         if self.types is not None:
@@ -71,7 +66,7 @@ class TextSplit(Split):
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         types = None if self.types is None else self.types[at]
-        return TextSplit(self.ids[at], types, offsets, self.labels[rows], self.pad_id, self.pad_left)
+        return TextSplit(self.ids[at], types, offsets, self.labels[rows], self.pad_id)
 
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
@@ -112,7 +107,6 @@ def tokenise(
         tokens.offsets,
         labels,
         tokenizer.pad_token_id,
-        tokenizer.padding_side == "left",
     )
 
 
@@ -124,7 +118,8 @@ def check_length(tokenizer: Any, max_length: int, paired: bool) -> None:
     """
     if tokenizer.pad_token_id is None:
         raise DataError(
-            "the tokenizer has no padding token; set one, e.g. tokenizer.pad_token = tokenizer.eos_token"
+            "model.tokenizer: it has neither a token for padding nor one that ends a text; give it a pad_token and "
+            "save it (save_pretrained), or take another tokenizer"
         )
     if max_length > tokenizer.model_max_length:
         raise DataError(

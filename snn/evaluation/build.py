@@ -67,10 +67,7 @@ def build_model(session: Session) -> nn.Module:
     if data.input_shape is not None and "image_size" in asked.args:
         arguments.setdefault("image_size", data.input_shape[1])
     classes = asked.num_classes if asked.num_classes is not None else data.num_classes
-    if classes < data.num_classes:
-        raise ConfigError(
-            f"model.num_classes={classes}, but dataset={session.dataset.name} has {data.num_classes} classes"
-        )
+    _check_outputs(session, classes, f"model.num_classes={classes}")
     rename = [{"match": rule.match, "to": rule.to} for rule in asked.rename]
     model = create_model(
         asked.name,
@@ -109,6 +106,8 @@ def load_parent(session: Session) -> nn.Module:
             f"dataset={session.dataset.name} has {session.data.num_classes} classes, but the checkpoint has {classes}"
         )
     check_classes(description.get("labels") or [], session.data.label_names, str(folder))
+    outputs = description["model"]["args"]["num_classes"]
+    _check_outputs(session, outputs, f"checkpoint={config.checkpoint} has {outputs} outputs")
     if session.tokenizer is not None:
         check_tokenizer(
             session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
@@ -117,6 +116,15 @@ def load_parent(session: Session) -> nn.Module:
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
     return model
+
+
+def _check_outputs(session: Session, outputs: int, said: str) -> None:
+    """Refuse a read-out that is narrower than the data set's classes, or not one for measurements."""
+    data = session.data
+    if data.config.task == "regression" and outputs != 1:
+        raise ConfigError(f"{said}, but dataset={data.config.name} has measurements, for which it is 1")
+    if data.config.labelled and outputs < data.num_classes:
+        raise ConfigError(f"{said}, but dataset={data.config.name} has {data.num_classes} classes")
 
 
 def _refuse_other_quantisers(session: Session, model: nn.Module) -> None:

@@ -163,18 +163,20 @@ class EarlyExit(Analysis):
                 "analysis=early_exit chooses its threshold on the validation split, so it must be reported on another "
                 "one; got evaluation.split=validation"
             )
+        if session.data.num_classes < 2:
+            raise ConfigError(f"analysis=early_exit compares classes; dataset={session.dataset.name} has one")
 
     def run(self, session: Session, network: SpikingNetwork) -> None:
         config, metric = session.config.evaluation, session.dataset.metrics[0]
         with session.timed("analysis early_exit"):
-            validation = read_outs(network, session.batches("validation"), config.limit, "read validation")
+            batches = session.batches("validation", limit=config.limit)
+            validation = read_outs(network, batches, "read validation")
             tried = thresholds_from(certainty(validation.logits, self.criterion), self.thresholds)
             curves = {"validation": exit_curve(validation, self.criterion, tried, metric)}
             chosen = curves["validation"].choose(self.tolerance)
             cost = self._cost(network, tried[chosen, None])
-            reported = read_outs(
-                network, session.batches(config.split), config.limit, f"read {config.split}", cost
-            )
+            batches = session.batches(config.split, limit=config.limit)
+            reported = read_outs(network, batches, f"read {config.split}", cost)
             curves["reported"] = exit_curve(reported, self.criterion, tried, metric)
         found = {"validation": validation, "reported": reported}
         thresholds = [self._in_its_unit(threshold) for threshold in tried]

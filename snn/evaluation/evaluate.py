@@ -105,7 +105,6 @@ def evaluate(
     metrics: Sequence[str] = ("accuracy",),
     execution: str | None = None,
     record: bool = True,
-    limit: int | None = None,
     description: str = "evaluate",
 ) -> Measurement:
     """Measure a float, quantised or spiking network.
@@ -116,7 +115,6 @@ def evaluate(
         metrics: Names from :data:`snn.evaluation.scores.SCORES`, the one that the network is judged by first.
         execution: Of a spiking network, instead of its own.
         record: Whether to count spikes.
-        limit: Number of batches; ``None``: all.
         description: What the progress bar says.
 
     Raises:
@@ -136,12 +134,10 @@ def evaluate(
         counted = progress(
             batches,
             description,
-            _length(batches, limit),
+            len(batches) if isinstance(batches, Sized) else None,
             figures=lambda: _so_far(loss, samples, scores, meter.rates if meter else None),
         )
         for index, batch in enumerate(counted):
-            if limit is not None and index >= limit:
-                break
             if "labels" not in batch:
                 raise DataError("dataset: a metric was asked for, but the split has no labels")
             labels = batch["labels"].to(device)
@@ -251,8 +247,3 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _predictions(logits: Tensor, labels: Tensor) -> Tensor:
     return logits[:, 0] if labels.is_floating_point() else logits.argmax(-1)
-
-
-def _length(batches: Iterable[Any], limit: int | None) -> int | None:
-    length = len(batches) if isinstance(batches, Sized) else None
-    return length if limit is None or length is None else min(length, limit)

@@ -57,7 +57,6 @@ class ReadOuts(NamedTuple):
 def read_outs(
     network: SpikingNetwork,
     batches: Iterable[Mapping[str, Tensor]],
-    limit: int | None,
     description: str,
     cost: ExitCost | None = None,
 ) -> ReadOuts:
@@ -66,7 +65,6 @@ def read_outs(
     Args:
         network: The network.
         batches: Mappings of model inputs and ``labels``.
-        limit: Number of batches; ``None``: all.
         description: What the progress bar says.
         cost: What runs the batches and adds up what they cost; ``None``: nothing is counted.
 
@@ -77,9 +75,7 @@ def read_outs(
     # Where signals are sums, samples settle, and a run that counts spikes finds out when.
     options = {"execution": full_execution(network), "record": network.coding == "sum"}
     outputs, labels = [], []
-    for index, batch in enumerate(progress(batches, description)):
-        if limit is not None and index >= limit:
-            break
+    for batch in progress(batches, description):
         if "labels" not in batch:
             raise DataError("dataset: read-outs are compared with labels, but the split has none")
         inputs = {k: v.to(device) for k, v in labels_removed(batch).items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import platform
@@ -173,10 +174,11 @@ class Session:
 
     def calibration_batches(self) -> Iterator[Any]:
         """Training batches that thresholds are set from: the same for every network of the run."""
+        training = self.config.training
         loader = self.data.loader(
-            "train", self.config.training.batch_size, shuffle=True, epoch=0, augment=False
+            "train", training.batch_size, shuffle=True, epoch=0, augment=False, workers=training.workers
         )
-        return (batch for batch, _ in zip(loader, range(self.config.quantization.batches)))
+        return itertools.islice(loader, self.config.quantization.batches)
 
     def measure(self, name: str, model: nn.Module, split: str, **options: Any) -> Measurement:
         """Evaluate and say so.
@@ -189,9 +191,8 @@ class Session:
         with self.timed(f"evaluate {name}"):
             result = evaluate(
                 model,
-                self.batches(split),
+                self.batches(split, limit=self.config.evaluation.limit),
                 metrics=list(self.dataset.metrics),
-                limit=self.config.evaluation.limit,
                 description=f"{name} on {split}",
                 **options,
             )

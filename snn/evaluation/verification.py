@@ -33,9 +33,8 @@ def verify_network(
     """
     asked = session.config.conversion
     dtype = None if asked.verify_dtype is None else getattr(torch, asked.verify_dtype)
-    loader = session.batches("validation", asked.verify_batch_size)
-    taken = [batch for batch, _ in zip(loader, range(asked.verify_batches))]
-    batches = [{k: v.to(session.device) for k, v in batch.items()} for batch in taken]
+    loader = session.batches("validation", asked.verify_batch_size, limit=asked.verify_batches)
+    batches = [{k: v.to(session.device) for k, v in batch.items()} for batch in loader]
     report = verify(
         model,
         network,

@@ -25,7 +25,7 @@ def load_tokenizer(
     model: str | None = None,
     key: str = "model.tokenizer",
 ) -> PreTrainedTokenizerBase:
-    """Load a tokenizer.
+    """Load a tokenizer; one without a padding token, such as GPT-2's, pads with that which ends a text.
 
     Args:
         source: ``model.tokenizer`` where it is set, else ``model.weights``: ``"minilm"``, a local folder, or
@@ -54,6 +54,8 @@ def load_tokenizer(
     if model is not None and not architecture_of(model).token_types:
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 

@@ -162,7 +162,13 @@ def load_weights(
     if new:
         # A new head is what one expects; any other new part costs accuracy until it is trained.
         level = logging.INFO if all(key.startswith(architecture.head) for key in new) else logging.WARNING
-        log.log(level, "Newly initialised, not in %s: %s", source, ", ".join(sorted(new)))
+        told = {k: f"{k} ({shapes[k][0]} there, {shapes[k][1]} here)" for k in other_shape}
+        log.log(
+            level,
+            "Newly initialised, not as in %s: %s",
+            source,
+            ", ".join(told.get(k, k) for k in sorted(new)),
+        )
 
 
 def _tensor_files(folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ from snn.training.schedule import build_scheduler
 
 log = logging.getLogger(__name__)
 
+WHOLE = "the whole network (model.weights=null)"
+
 
 def check_later_stages(session: Session, model: nn.Module) -> None:
     """Refuse what a later stage would refuse, before the first one trains.
@@ -118,6 +120,21 @@ def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:
         raise ConfigError(
             f"training.{stage}.distill needs a teacher: the float stage before it, or distillation.teacher"
         )
+    if "float" in stages and session.config.training.float.epochs > 0:
+        return
+    random = _random(session.config, model)
+    if random == WHOLE or (random and learnt.logits > 0):
+        raise ConfigError(
+            f"training.{stage}.distill={share}: of the teacher, this run's float network, {random} would be random; "
+            "give model.weights, checkpoint or distillation.teacher, or train it (training.float.epochs)"
+        )
+
+
+def _random(config: Config, model: nn.Module) -> str:
+    """What of a network is random before any stage; empty if nothing."""
+    if config.checkpoint is None and config.model.weights is None:
+        return WHOLE
+    return ", ".join(getattr(model, "untrained", ()))
 
 
 def _warn_of_chance(session: Session, model: nn.Module) -> None:
@@ -127,9 +144,7 @@ def _warn_of_chance(session: Session, model: nn.Module) -> None:
     training = [s for s in config.training.stages if s in TRAINED and getattr(config.training, s).epochs > 0]
     if not stages or any(trains_predictions(config, stage) for stage in training):
         return
-    untrained = ", ".join(getattr(model, "untrained", ()))
-    if config.checkpoint is None and config.model.weights is None:
-        untrained = "the whole network (model.weights=null)"
+    untrained = _random(config, model)
     if untrained:
         log.warning(
             "no stage trains %s: random from the start, so that accuracies mean nothing; give model.weights or a "

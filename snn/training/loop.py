@@ -239,10 +239,13 @@ class Trainer:
     def _end_epoch(self, seconds: float) -> None:
         at, settings = self.progress, self.config.training
         self._log_loss()
-        validation = self.data.loader("validation", settings.eval_batch_size, bucket=settings.bucket)
+        validation = self.data.loader(
+            "validation", settings.eval_batch_size, bucket=settings.bucket, workers=settings.workers
+        )
         found = self.objective.validate(self.judged, validation, f"{self.name} validation")
         speed = len(self.data.splits["train"]) / seconds
-        health = diagnose(self.judged, next(iter(validation)))
+        some = self.data.loader("validation", settings.eval_batch_size, limit=1)
+        health = diagnose(self.judged, next(iter(some)))
         metrics = {f"{self.name}/validation/{k}": v for k, v in found.metrics.items()}
         metrics |= {f"{self.name}/health/{k}": v for k, v in health.items()}
         at.epoch, at.batch = at.epoch + 1, 0

@@ -22,7 +22,7 @@ _NAMED = 3
 
 
 def resumed_config(config: Config, folder: Path) -> Config:
-    """The config that the run in ``folder`` was started with.
+    """The config that the run in ``folder`` was started with, but for ``dataset.broken=skip``, if that is said now.
 
     Raises:
         CheckpointError: The folder holds no run.
@@ -31,6 +31,8 @@ def resumed_config(config: Config, folder: Path) -> Config:
     if not _config_file(folder).exists():
         raise CheckpointError(f"resume={folder}: no config.yaml there, so no run of train.py")
     result = replace(_saved_config(folder, f"resume={folder}"), resume=config.resume)
+    if config.dataset.broken == "skip":
+        result = replace(result, dataset=replace(result.dataset, broken="skip"))
     check(result, "train")
     return result
 

@@ -46,6 +46,42 @@ def test_pictures_come_in_the_order_of_their_names(ending: str, tmp_path: Path) 
     assert images[:, 0, 0].tolist() == [[200, 200, 200], [7, 0, 248]]
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["cat/a/1.png", "cat/b/2.png", "dog/a/3.png"], ["cat", "cat", "dog"]),  # as read from a folder
+        (["tiny/train/n01/images/1.png", "tiny/train/n02/images/2.png"], ["n01", "n02"]),
+        (["./cat/1.png", "./dog/2.png"], ["cat", "dog"]),
+        (["train/cat/1.png", "train/cat/2.png"], ["cat", "cat"]),
+    ],
+)
+def test_which_folder_is_the_class(names: list[str], labels: list[str], tmp_path: Path) -> None:
+    path = pack(tmp_path / "train.tar", {name: picture(0) for name in names})
+    assert read_archive(path)["label"] == labels
+
+
+def test_parts_say_together_which_folder_is_the_class(tmp_path: Path) -> None:
+    """Each part holds one class alone, whose pictures all lie in one folder deeper."""
+    for part, name in enumerate(["cat", "dog"]):
+        pack(tmp_path / f"train_{part}.tar", {f"train/{name}/a/{i}.png": picture(i) for i in range(10)})
+    config = DatasetConfig(name="animals", kind="image", data_dir=str(tmp_path), splits={"train": "train"})
+    data = load_dataset(config, seed=0)
+    assert data.label_names == ["cat", "dog"]
+
+
+def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
+    files = {
+        "cat/1.JPG": picture(0),
+        "cat/._1.JPG": b"\0",
+        "cat/.DS_Store": b"\0",
+        "cat/Thumbs.db": b"\0",
+        "labels.txt": b"",
+    }
+    assert [p.name for p in read_archive(pack(tmp_path / "train.tar", files))["images"]] == ["cat/1.JPG"]
+    with pytest.raises(DataError, match="holds no pictures"):
+        read_archive(pack(tmp_path / "test.tar", {"labels.txt": b""}))
+
+
 def test_a_data_set_of_archives(tmp_path: Path) -> None:
     """Parts are joined, a missing validation split is cut off, and class names become numbers."""
     for part in range(2):
@@ -69,6 +105,7 @@ def test_a_data_set_of_archives(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"0.png": picture(0)}, "0.png lies in no folder"),
+        ({"train/0.png": picture(0), "train/cat/1.png": picture(0)}, "train/0.png lies in no folder"),
         ({"cat/0.png": b"nothing", "cat/1.png": picture(0)}, r"1 of 2 pictures cannot be read: cat/0.png"),
         ({"cat/0.png": picture(0), "cat/1.png": picture(0, 9)}, r"differ in size \(8 x 8, 9 x 9\)"),
     ],

@@ -92,6 +92,17 @@ def test_buckets_save_padding(text):
     assert tokens(True) < 0.9 * tokens(False)
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_few_batches_are_as_long_as_all(text, shuffle):
+    """Where texts are grouped by length, the first batches hold the shortest ones."""
+    lengths = text.splits["train"].lengths
+    few = list(text.loader("train", 16, shuffle=shuffle, bucket=True, limit=4))
+    assert [len(batch["labels"]) for batch in few] == [16] * 4
+    mean = sum(int(batch["attention_mask"].sum()) for batch in few) / 64
+    assert abs(mean - lengths.mean()) < lengths.std() / 4
+    assert same(text.loader("train", 16, limit=1000), text.loader("train", 16))
+
+
 def test_padding(text, tokenizer):
     split = text.splits["train"]
     for batch in text.loader("train", 16, shuffle=True):
@@ -116,11 +127,12 @@ def test_tokens_are_the_tokenizers_own(tokenizer):
         assert torch.equal(batch[name], expected[name])
 
 
-def test_padding_on_the_left(tokenizer):
+def test_padding_comes_behind_texts_whatever_the_tokenizer_would_do(tokenizer):
+    """Our networks count positions from the first token, and read it."""
     texts = ["a", "one two three"]
+    expected = tokenizer(texts, padding=True, return_tensors="pt")
     tokenizer.padding_side = "left"
     try:
-        expected = tokenizer(texts, padding=True, return_tensors="pt")
         batch = tokenise(texts, None, np.arange(2), tokenizer, 9).batch(np.arange(2))
     finally:
         tokenizer.padding_side = "right"
@@ -145,7 +157,7 @@ def test_a_text_without_tokens_becomes_one_unknown_token():
 
 
 def test_tokenizers_that_cannot_work():
-    with pytest.raises(DataError, match="no padding token"):
+    with pytest.raises(DataError, match="neither a token for padding nor"):
         tokenise(["a"], None, np.array([0]), bare_tokenizer(), 4)
     short = bare_tokenizer(pad_token="[PAD]", model_max_length=3)
     with pytest.raises(DataError, match=r"dataset\.max_length=4: more than the 3 tokens"):

@@ -102,6 +102,28 @@ def test_a_further_split_is_read_limited_and_part_of_the_fingerprint(tmp_path: P
         load(tmp_path, tokenizer, splits={**splits, "tset_mismatched": "dev_mm"})
 
 
+@pytest.mark.parametrize(
+    ("columns", "rename", "field"),
+    [
+        (("premise", "hypothesis"), {}, "premise"),
+        (("question", "sentence"), {}, "question"),
+        (("#1 String", "#2 String"), {"#1 String": "sentence1", "#2 String": "sentence2"}, "sentence1"),
+    ],
+)
+def test_half_a_pair_by_any_name(tmp_path: Path, tokenizer, caplog, columns, rename, field) -> None:
+    header = "\t".join([*columns, "label"])
+    (tmp_path / "train.tsv").write_text(header + "\n" + "a\tb\t0\nb\ta\t1\n" * 10)
+    config = DatasetConfig(
+        name="pairs",
+        data_dir=str(tmp_path / "train.tsv"),
+        text_fields=[field],
+        label_field="label",
+        rename=rename,
+    )
+    load_dataset(config, seed=0, tokenizer=tokenizer)
+    assert "too, which is not used" in caplog.text
+
+
 def test_half_a_pair_is_pointed_out(tmp_path: Path, tokenizer, caplog) -> None:
     path = write(tmp_path, range(10))
     with caplog.at_level(logging.WARNING, "snn"):

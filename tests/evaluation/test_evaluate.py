@@ -212,10 +212,6 @@ def test_no_gradients_are_kept() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_the_number_of_batches_can_be_limited() -> None:
-    assert evaluate(Linear(), rows() * 5, limit=2).samples == 4
-
-
 @pytest.mark.parametrize(
     ("data", "kind", "expected"),
     [

@@ -102,7 +102,7 @@ def test_decisions_are_those_of_the_read_outs() -> None:
     network = converted(Branches(), inputs, "integrate_fire", T=6)
     batches = [{"x": x, "labels": torch.zeros(len(x), dtype=torch.long)} for x in inputs["x"].split(16)]
     found = evaluate(network, batches)
-    logits = read_outs(network, batches, None, "x").logits
+    logits = read_outs(network, batches, "x").logits
     assert found.operations is not None  # though no product takes spikes alone
     assert found.decisions == torch.bincount(decision_times(logits) - 1, minlength=6).tolist()
     assert sum(found.decisions) == 40

@@ -71,11 +71,22 @@ def byte_level(folder: Path) -> Path:
     return folder
 
 
+def without_padding(folder: Path) -> Path:
+    """A tokenizer in GPT-2's form, which knows no padding and would put it before texts."""
+    words = ["a", "b", "c", "Ġ", "Ġa", "Ġb", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nĠ a\nĠ b\n")
+    said = {"tokenizer_class": "GPT2Tokenizer", "padding_side": "left", "unk_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(said))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("make", "ids", "pad"),
     [
         (byte_pairs, [0, 5, 10, 2, 2, 7, 2], 1),
         (byte_level, [100, 35, 101, 1, 102, 1], 0),
+        (without_padding, [0, 5, 2], 6),
     ],
 )
 def test_any_tokenizer_of_the_library(tmp_path: Path, make, ids: list[int], pad: int) -> None:

@@ -46,7 +46,7 @@ def test_sizes_come_from_the_folder_and_tensors_are_the_files(folder: Path, capl
     state = model.state_dict()
     for key, value in load_file(folder / "model.safetensors").items():
         assert torch.equal(state[f"bert.{key}"], value)
-    assert caplog.messages == [f"Newly initialised, not in {folder}: classifier.bias, classifier.weight"]
+    assert caplog.messages == [f"Newly initialised, not as in {folder}: classifier.bias, classifier.weight"]
     again = create_model(model.spec["name"], **model.spec["args"])
     assert again.state_dict().keys() == state.keys()
 
@@ -66,7 +66,7 @@ def test_a_whole_classifier_is_loaded_with_its_head(folder: Path, caplog) -> Non
         inputs = batch(model)
         assert torch.equal(logits(model.eval(), inputs), logits(again.eval(), inputs))
         create_model("bert", weights=folder, num_classes=5)
-    assert "classifier.bias, classifier.weight" in caplog.messages[0]
+    assert "classifier.bias ((3,) there, (5,) here), classifier.weight" in caplog.messages[0]
 
 
 def test_shards_of_a_large_model(folder: Path) -> None:

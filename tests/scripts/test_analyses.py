@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -195,6 +196,15 @@ def test_early_exit_of_measurements_is_refused(tmp_path: Path) -> None:
     assert analysis is not None
     with pytest.raises(ConfigError, match="dataset=stsb has measurements"):
         analysis.check(Session(config, tmp_path, create_trackers()))
+
+
+def test_early_exit_of_a_single_class_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed("evaluate", "checkpoint=x", "dataset=sst2", "analysis=early_exit")
+    analysis, session = create_analysis(config.analysis), Session(config, tmp_path, create_trackers())
+    monkeypatch.setattr(Session, "data", SimpleNamespace(num_classes=1))
+    assert analysis is not None
+    with pytest.raises(ConfigError, match="dataset=sst2 has one"):
+        analysis.check(session)
 
 
 def test_wrong_names_are_refused_by_the_config() -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
-from snn.errors import CheckpointError
+from snn.errors import CheckpointError, DataError
 from snn.tracking.files import read_json, read_metrics
 from snn.training.experiment import run
 from snn.training.loop import Progress
@@ -176,6 +177,20 @@ def test_a_finished_run_resumed_stays_as_it_is(unbroken: Path) -> None:
     assert again["results"] == summary["results"]
     assert again["validation"] == summary["validation"]
     assert again["status"] == "finished"
+
+
+def test_a_run_that_a_broken_picture_stopped_goes_on_without_it(images: list[str], tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path / "data" / "train" / f"{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (6 * number, 0, 0)).save(path)
+    (tmp_path / "data" / "train" / "1" / "7.png").write_bytes(b"cut short")
+    data = ["dataset=image_folder", f"dataset.data_dir={tmp_path}/data", "dataset.in_memory=false"]
+    said = [*images, *data, "dataset.image_size=8", "training.stages=[float]"]
+    with pytest.raises(DataError, match=r"7\.png; dataset\.broken=skip leaves out"):
+        run(composed("train", *said), tmp_path / "run")
+    run(composed("train", f"resume={tmp_path}/run", "dataset.broken=skip"), tmp_path / "run")
+    assert read_json(tmp_path / "run" / "summary.json")["status"] == "finished"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:

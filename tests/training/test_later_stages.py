@@ -28,6 +28,20 @@ TASK = [
 ]
 
 
+def saved(folder: Path, head: bool) -> list[str]:
+    """A small BERT with or without its classifier, as transformers saves it: how to start from it."""
+    model = create_model("bert", vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    (model if head else model.bert).save_pretrained(folder)
+    build_tokenizer(DatasetConfig(name="synthetic_text"), vocabulary_size=200).save_pretrained(folder)
+    return [
+        *TASK,
+        "model=bert",
+        f"model.weights={folder}",
+        "model.args.hidden_size=null",
+        "model.args.intermediate_size=null",
+    ]
+
+
 def ask(config: Config, folder: Path) -> None:
     with open_session(config, folder, "train") as session:
         check_later_stages(session, build_model(session))
@@ -64,10 +78,27 @@ def test_no_float_network_of_its_own_to_learn_from(tmp_path: Path, stages: str, 
         ask(config, tmp_path)
 
 
-@pytest.mark.parametrize("stages", ["float,quantized", "calibrate,quantized"])
-def test_a_float_network_of_its_own_to_learn_from(tmp_path: Path, stages: str) -> None:
-    start = ["quantization.init=first_batch", "neuron=st_bif", "training.quantized.distill=0.5"]
-    ask(composed("train", *TASK, *start, f"training.stages=[{stages}]"), tmp_path)
+LEARN = ["quantization.init=first_batch", "neuron=st_bif", "training.quantized.distill=0.5"]
+
+
+def test_a_float_network_of_its_own_to_learn_from(tmp_path: Path) -> None:
+    ask(composed("train", *TASK, *LEARN, "training.stages=[float,quantized]"), tmp_path / "trained")
+    given = saved(tmp_path / "bert", head=True)
+    ask(composed("train", *given, *LEARN, "training.stages=[calibrate,quantized]"), tmp_path / "given")
+
+
+@pytest.mark.parametrize("stages", ["calibrate,quantized", "float,quantized"])
+def test_nothing_is_learnt_from_a_network_that_nothing_trained(tmp_path: Path, stages: str) -> None:
+    learn = [*LEARN, f"training.stages=[{stages}]", "training.float.epochs=0"]
+    with pytest.raises(ConfigError, match=r"distill=0.5: .* the whole network .* would be random"):
+        ask(composed("train", *TASK, *learn), tmp_path / "random")
+    encoder = saved(tmp_path / "encoder", head=False)
+    with pytest.raises(
+        ConfigError, match=r"distill=0.5: .* classifier.bias, classifier.weight would be random"
+    ):
+        ask(composed("train", *encoder, *learn), tmp_path / "head")
+    layers = ["distillation.logits=0", "distillation.hidden=1", "distillation.adapter=null"]
+    ask(composed("train", *encoder, *learn, *layers), tmp_path / "layers")
 
 
 def test_what_no_stage_needs_is_not_asked_for(tmp_path: Path) -> None:
@@ -79,20 +110,8 @@ def test_what_no_stage_needs_is_not_asked_for(tmp_path: Path) -> None:
 
 def test_accuracies_that_mean_nothing_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An encoder without its classifier, and no stage that would train one."""
-    encoder = create_model("bert", vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
-    encoder.bert.save_pretrained(tmp_path / "encoder")
-    build_tokenizer(DatasetConfig(name="synthetic_text"), vocabulary_size=200).save_pretrained(
-        tmp_path / "encoder"
-    )
-    task = [
-        "dataset=synthetic_text",
-        "model=bert",
-        f"model.weights={tmp_path}/encoder",
-        "debug=tiny",
-        "device=cpu",
-    ]
-    free = ["conversion=training_free", "model.args.hidden_size=null", "model.args.intermediate_size=null"]
-    ask(composed("train", *task, *free), tmp_path / "free")
+    task = saved(tmp_path / "encoder", head=False)
+    ask(composed("train", *task, "conversion=training_free"), tmp_path / "free")
     (said,) = (r.getMessage() for r in caplog.records if r.levelname == "WARNING")
     assert said.startswith("no stage trains classifier.bias, classifier.weight: random from the start")
     caplog.clear()
