@@ -54,7 +54,7 @@ SMALL: dict[str, dict[str, Any]] = {
 #: By config, where a model's configs differ in shape.
 SMALL_CONFIGS: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"name": "tf_efficientnet_lite0"},
-    **dict.fromkeys(("vit_tiny", "vit_small", "vit_base", "vit_micro"), _VIT),
+    **dict.fromkeys(("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_micro"), _VIT),
 }
 
 
