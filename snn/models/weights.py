@@ -150,9 +150,11 @@ def load_weights(
         ),
     ]
     if any(misfits):
+        pictures = architecture.input_kind == "image" and other_shape - new
+        size = ", dataset.channels and dataset.image_size" if pictures else ""
         raise CheckpointError(
             f"model.weights: the tensors of {source} do not fit this model: "
-            f"{'; '.join(filter(None, misfits))}; check model.args, or translate names with model.rename"
+            f"{'; '.join(filter(None, misfits))}; check model.args{size}, or translate names with model.rename"
             f"{suggested_rules(tensors, state)}"
         )
     taken = {k: v for k, v in tensors.items() if k not in new}

@@ -284,7 +284,12 @@ def test_every_operand_of_vit_spikes_and_st_bif_settles_at_the_quantised_network
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("vit_tiny", 5_717_416), ("vit_small", 22_050_664), ("vit_base", 86_567_656), ("vit_large", 304_326_632)],
+    [
+        ("vit_tiny", 5_717_416),
+        ("vit_small", 22_050_664),
+        ("vit_base", 86_567_656),
+        ("vit_large", 304_326_632),
+    ],
 )
 def test_vit_has_the_published_number_of_parameters(name: str, count: int) -> None:
     config = composed("train", f"model={name}").model

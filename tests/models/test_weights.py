@@ -353,3 +353,16 @@ def test_published_resnet20_has_its_accuracy(shared: Path, caplog) -> None:
     accuracy = (predicted == torch.tensor(labels)).float().mean().item()
     # 81.03 % over all 10,000; three standard errors of 500 samples are 5.3 points.
     assert 0.757 < accuracy < 0.864
+
+
+def test_pictures_of_other_channels_than_the_weights_are_for(tmp_path: Path) -> None:
+    colour = create_model("resnet20", num_classes=10, widths=(4, 4, 4))
+    save_file(colour.state_dict(), tmp_path / "colour.safetensors")
+    with pytest.raises(CheckpointError, match=r"of another shape.*check model\.args, dataset\.channels and"):
+        create_model(
+            "resnet20",
+            weights=tmp_path / "colour.safetensors",
+            widths=(4, 4, 4),
+            num_classes=10,
+            in_channels=1,
+        )
