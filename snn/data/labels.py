@@ -11,7 +11,8 @@ from snn.data.table import Table
 from snn.errors import DataError, did_you_mean
 
 _UNLABELLED = (
-    "class numbers count from 0, and a split without labels, as GLUE's test splits are, cannot be used"
+    "class numbers count from 0, and a split without labels, as GLUE's test splits are, cannot be used: "
+    "dataset.splits.NAME=null does without it"
 )
 
 
