@@ -47,9 +47,8 @@ def load_files(config: DatasetConfig) -> Source:
 
 
 def _read(parts: list[Path]) -> Table:
-    if len(parts) > 1 and parts[0].name.endswith(
-        ARCHIVE_ENDINGS
-    ):  # which folders are classes, all parts together say
+    if len(parts) > 1 and parts[0].name.endswith(ARCHIVE_ENDINGS):
+        # Which folders are classes, all parts together say.
         return Table(read_archive(*parts), f"{parts[0].name} .. {parts[-1].name}")
     return _joined([read_file(path) for path in parts])
 

@@ -106,8 +106,6 @@ def load_parent(session: Session) -> nn.Module:
             f"dataset={session.dataset.name} has {session.data.num_classes} classes, but the checkpoint has {classes}"
         )
     check_classes(description.get("labels") or [], session.data.label_names, str(folder))
-    outputs = description["model"]["args"]["num_classes"]
-    _check_outputs(session, outputs, f"checkpoint={config.checkpoint} has {outputs} outputs")
     if session.tokenizer is not None:
         check_tokenizer(
             session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
@@ -115,6 +113,20 @@ def load_parent(session: Session) -> nn.Module:
     session.summary["model"] = description["model"]["name"]
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
+    return model
+
+
+def load_finished(session: Session) -> nn.Module:
+    """As :func:`load_parent`, but nothing will train the network, so that its read-out has to fit the data set.
+
+    Raises:
+        CheckpointError: Missing or damaged.
+        ConfigError: Its read-out is for other labels.
+    """
+    model = load_parent(session)
+    spec: Any = model.spec
+    width = spec["args"]["num_classes"]
+    _check_outputs(session, width, f"checkpoint={session.config.checkpoint}: its read-out has width {width}")
     return model
 
 

@@ -16,7 +16,7 @@ from snn.evaluation.build import (
     at_levels,
     calibrated,
     convert_and_verify,
-    load_parent,
+    load_finished,
     neuron_section,
     print_plan,
     quantized,
@@ -34,7 +34,7 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
         Largest difference of the logits at T that verification found; 0 if it was switched off.
     """
     with open_session(config, folder, "convert") as session:
-        model = load_parent(session)
+        model = load_finished(session)
         if spikes_by_itself(model):
             if config.export:
                 export(session, model.eval())
@@ -67,7 +67,7 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
         What the spiking network is judged by: the first metric of the data set.
     """
     with open_session(config, folder, "evaluate") as session:
-        model = load_parent(session)
+        model = load_finished(session)
         session.summary["split"] = split = session.evaluated_split()
         analysis = create_analysis(config.analysis)
         if analysis is not None:
