@@ -77,5 +77,7 @@ def test_a_read_out_for_classes_is_refused(trained: Path, text: list[str], tmp_p
     with pytest.raises(ConfigError, match=r"model\.num_classes=2, but dataset=text_file has measurements"):
         run(wide, tmp_path / "wide")
     classes = composed("convert", f"checkpoint={trained}", "dataset=synthetic_text", *SMALL)
-    with pytest.raises(ConfigError, match="its read-out has width 1, but dataset=synthetic_text has 2 classes"):
+    with pytest.raises(
+        ConfigError, match="its read-out has width 1, but dataset=synthetic_text has 2 classes"
+    ):
         convert_checkpoint(classes, tmp_path / "classes")
