@@ -124,8 +124,9 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
 
 def _check_resume(overrides: list[Override]) -> None:
     if any(o.key_or_group == "resume" and o.value() is not None for o in overrides):
-        # What may turn up in the middle of a run: a picture that cannot be read.
-        others = [o.input_line for o in overrides if o.key_or_group not in ("resume", "dataset.broken")]
+        # A picture that cannot be read may turn up in the middle of a run.
+        others = [o.input_line for o in overrides if o.key_or_group != "resume"]
+        others = [line for line in others if line != "dataset.broken=skip"]
         if others:
             raise ConfigError(
                 f"resume goes on with the config that the run was started with; leave out {', '.join(map(str, others))}"

@@ -41,6 +41,7 @@ Command = Callable[..., tuple[int, str, list[Config]]]
             "resume=outputs/x seed=1",
             "resume goes on with the config that the run was started with; leave out seed=1",
         ),
+        ("resume=outputs/x dataset.broken=refuse", "leave out dataset.broken=refuse"),
         (
             "checkpoint=outputs/x model.activation=relu model.weights=minilm",
             "checkpoint brings its network and tokenizer along; leave out model.weights=minilm, model.activation=relu",

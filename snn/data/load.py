@@ -147,17 +147,16 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
     if config.kind != "text" or len(config.text_fields) > 1:
         return
     (first,) = config.text_fields
-    for one, other in _PAIRS:
-        if first.endswith(one):
-            second = first.removesuffix(one) + other
-            if table.find(second, config.rename) is not None:
-                log.warning(
-                    "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
-                    table.where,
-                    second,
-                    first,
-                    second,
-                )
+    partners = (first.removesuffix(one) + other for one, other in _PAIRS if first.endswith(one))
+    for second in partners:
+        if table.find(second, config.rename) is not None:
+            log.warning(
+                "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
+                table.where,
+                second,
+                first,
+                second,
+            )
 
 
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:

@@ -101,13 +101,7 @@ def tokenise(
     check_length(tokenizer, max_length, pairs is not None)
     folder = None if cache_dir is None else cache_dir / "tokens"
     tokens = encode_texts(texts, pairs, tokenizer, max_length, truncation_side, folder)
-    return TextSplit(
-        tokens.ids,
-        tokens.types,
-        tokens.offsets,
-        labels,
-        tokenizer.pad_token_id,
-    )
+    return TextSplit(tokens.ids, tokens.types, tokens.offsets, labels, tokenizer.pad_token_id)
 
 
 def check_length(tokenizer: Any, max_length: int, paired: bool) -> None:

@@ -21,8 +21,6 @@ from snn.training.schedule import build_scheduler
 
 log = logging.getLogger(__name__)
 
-WHOLE = "the whole network (model.weights=null)"
-
 
 def check_later_stages(session: Session, model: nn.Module) -> None:
     """Refuse what a later stage would refuse, before the first one trains.
@@ -122,19 +120,19 @@ def _check_own_teacher(session: Session, model: nn.Module, stage: str) -> None:
         )
     if "float" in stages and session.config.training.float.epochs > 0:
         return
-    random = _random(session.config, model)
-    if random == WHOLE or (random and learnt.logits > 0):
+    random = _random(session.config, model, head=learnt.logits > 0)
+    if random:
         raise ConfigError(
             f"training.{stage}.distill={share}: of the teacher, this run's float network, {random} would be random; "
             "give model.weights, checkpoint or distillation.teacher, or train it (training.float.epochs)"
         )
 
 
-def _random(config: Config, model: nn.Module) -> str:
-    """What of a network is random before any stage; empty if nothing."""
+def _random(config: Config, model: nn.Module, head: bool = True) -> str:
+    """What of a network is random before any stage, with or without what its weights lacked; empty if nothing."""
     if config.checkpoint is None and config.model.weights is None:
-        return WHOLE
-    return ", ".join(getattr(model, "untrained", ()))
+        return "the whole network (model.weights=null)"
+    return ", ".join(getattr(model, "untrained", ())) if head else ""
 
 
 def _warn_of_chance(session: Session, model: nn.Module) -> None:
