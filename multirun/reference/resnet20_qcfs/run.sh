@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|faded|steps|longer_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded longer, steps and few qcfs, longer_steps longer.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|steps|longer_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps and few qcfs, longer_steps longer.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -72,6 +72,20 @@ if wanted longer; then
     train longer_trunk dataset.image_size=24 $line training.float.epochs=14 training.float.lr=0.05 scheduler.warmup=0 \
         scheduler.final=0.6 "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[float]"
     growing longer longer_trunk 0.03 0.015 "${LEVELS:-4 8}"
+fi
+if wanted early; then  # QCFS takes the place of ReLU half-way through the smaller pictures already; and ReLU for as many epochs
+    of() { echo "$line training.$1.epochs=$2 training.$1.lr=$3 scheduler.warmup=0"; }  # stage, epochs, rate
+    for L in ${LEVELS:-4}; do
+        learn="T=$L training.compile=true training.quantized.distill=0.7 distillation.teacher=$out/longer_relu_still"
+        train early_small_$L $(of quantized 14 0.06) scheduler.final=0.6667 T=$L training.compile=true dataset.image_size=24 \
+            "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[calibrate,quantized]"
+        train early_$L $(of quantized 8 0.04) scheduler.final=0.5 $learn "checkpoint=$out/early_small_$L/stages/quantized" \
+            "training.stages=[quantized]"
+        train early_still_$L $(of quantized 5 0.02) $learn "checkpoint=$out/early_$L/stages/quantized" \
+            "training.stages=[quantized,convert,evaluate]" dataset.augment_crop=0
+    done
+    train early_relu $(of float 8 0.03) scheduler.final=0.5 "checkpoint=$out/longer_trunk/stages/float" "training.stages=[float]"
+    train early_relu_still $(of float 5 0.015) "checkpoint=$out/early_relu/stages/float" "training.stages=[float,evaluate]" dataset.augment_crop=0
 fi
 if wanted faded; then  # QCFS fades in over the last five epochs alone, and learns from labels alone
     for L in ${LEVELS:-4 8}; do
