@@ -16,10 +16,11 @@ from snn.quantizers.registry import INITS
 #: Stages that train a network, each with a section of its own below ``training``.
 TRAINED = ("float", "general", "layers", "logits", "quantized", "spiking", "native")
 STAGES = (*TRAINED[:4], "calibrate", "quantized", "convert", "spiking", "native", "evaluate")
-#: The three stay light to import; tests hold them to :mod:`snn.conversion.training_free`.
+#: The four stay light to import; tests hold them to :mod:`snn.conversion.training_free`.
 CORRECTION_RULES = ("spread", "closed_form", "integral", "leaky")
 CORRECTION_ORDERS = ("layerwise", "online")
 CORRECTION_REFERENCES = ("relu", "clipped_relu", "qcfs")
+OFFSETS = ("membrane", "steps")
 PRECISIONS = ("auto", "no", "bf16")
 _TEACHERS = "name a run's folder, a checkpoint's, a folder or Hub name of transformers, or minilm"
 #: ``neuron=own``: the model's arguments describe its neurons.
@@ -279,10 +280,13 @@ def _check_training_free(config: Config) -> None:
         raise ConfigError(f"{where}.decay must be in [0, 1); got {asked.decay}")
     if not asked.rate > 0:
         raise ConfigError(f"{where}.rate must be positive; got {asked.rate}")
-    if config.conversion.balance is not None:
-        _one_of("conversion.balance", config.conversion.balance, ("local",))
-        if config.neuron.get("name") not in (None, "integrate_fire"):
-            raise ConfigError(f"conversion.balance needs neuron=integrate_fire; got {config.neuron['name']}")
+    for name, choices in (("balance", ("local",)), ("offsets", OFFSETS)):
+        value, neuron = getattr(config.conversion, name), config.neuron.get("name")
+        if value is None:
+            continue
+        _one_of(f"conversion.{name}", value, choices)
+        if neuron not in (None, "integrate_fire"):
+            raise ConfigError(f"conversion.{name} needs neuron=integrate_fire; got {neuron}")
 
 
 def _check_distillation(config: Config) -> None:

@@ -88,6 +88,8 @@ class ConversionConfig:
         correction: Of shifts and heights, where the quantiser has them.
         balance: ``local``: after that, thresholds are chosen anew, layer by layer, for integrate-and-fire neurons
             that get spikes; null: not.
+        offsets: Charge that integrate-and-fire neurons get beside their input, chosen layer by layer just before
+            conversion: ``membrane``: one per channel, at the start; ``steps``: another at every step; null: none.
         thresholds: When T is not the number of levels that was trained: ``follow`` estimates thresholds for T
             levels anew from training data, ``fixed`` keeps them.
         verify: Whether to compare the spiking network with the quantised one, layer by layer.
@@ -109,6 +111,7 @@ class ConversionConfig:
     stages: list[str] = field(default_factory=lambda: list(CONVERSION_STAGES))
     correction: CorrectionConfig = field(default_factory=CorrectionConfig)
     balance: str | None = None
+    offsets: str | None = None
     thresholds: str = "follow"
     verify: bool = True
     verify_batches: int = 2

@@ -174,8 +174,12 @@ def _integrate_fire(
 
     if neuron.shift is not None:
         raise Inexpressible("a shift of a neuron's current (quantization=da_qcfs)")
+    if neuron.offset is not None and len(neuron.offset) > 1:
+        raise Inexpressible("a charge of its own at every step (conversion.offsets=steps)")
     threshold = _whole(neuron._aligned(neuron.threshold, x), x)
     start = neuron.initial * threshold
+    if neuron.offset is not None:
+        start = start + _whole(neuron._aligned(neuron.offset[0], x), x) * threshold
     height = threshold if neuron.gain is None else threshold * _whole(neuron._aligned(neuron.gain, x), x)
     integrator = build.add(name, nir.I(np.ones_like(array(threshold))), sources)
     fire = build.add(f"{name}.spike", nir.Threshold(just_below(threshold - start)), integrator)

@@ -25,7 +25,7 @@ from snn.conversion.surgery import insert
 from snn.conversion.training_free.correct import refuse_solved_weights
 from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
 from snn.evaluation.session import Session, merge_dataset, said_about
-from snn.evaluation.training_free import training_free
+from snn.evaluation.training_free import kind_of_offsets, offset, training_free
 from snn.evaluation.verification import verify_network
 from snn.models.label_order import check_classes
 from snn.models.registry import architecture_of, create_model, list_models, spikes_by_itself
@@ -113,6 +113,7 @@ def load_parent(session: Session) -> nn.Module:
     session.summary["model"] = description["model"]["name"]
     saved = description.get("neuron") or {}
     session.parent_neuron = saved
+    session.parent_offsets = kind_of_offsets(model)
     return model
 
 
@@ -301,11 +302,18 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
         ConversionError: Beyond the tolerance of the method.
     """
     config = session.config
-    options = {k: v for k, v in neuron_section(session).items() if v is not None}
+    neuron = {k: v for k, v in neuron_section(session).items() if v is not None}
+    options = dict(neuron)
     name = options.pop("name")
     steps = T or config.T
     if steps is None:
         raise ConfigError("T: the checkpoint was not converted before, so it has no T; give T=")
+    kind = config.conversion.offsets
+    if kind is None and name == "integrate_fire" and kind_of_offsets(model) is None:
+        kind = session.parent_offsets  # they went with the thresholds that they suited
+    if kind is not None:
+        with session.timed("offsets"):
+            offset(model, list(session.calibration_batches()), kind, neuron, steps)
     network = convert(
         model.eval(), name, steps, execution=config.execution.mode, chunk=config.execution.chunk, **options
     ).to(session.device)

@@ -63,6 +63,8 @@ class Session:
         self._own: DatasetConfig | None = None
         #: How the checkpoint was converted, if there is one and it was.
         self.parent_neuron: dict[str, Any] = {}
+        #: Kind of the offsets that its neurons get, if they get any.
+        self.parent_offsets: str | None = None
         self._opened: list[tuple[DatasetConfig, Any, Data]] = []
 
     @property

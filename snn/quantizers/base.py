@@ -56,6 +56,9 @@ class Quantizer(nn.Module, ABC):
     name: ClassVar[str]
 
     batches_left: Tensor
+    #: Charge in thresholds that an integrate-and-fire neuron in its place gets beside its input, by each step,
+    #: ``[T, C]``, or ``[1, C]`` for all; the quantiser itself takes no notice.
+    offset: Tensor | None
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Quantizer(nn.Module, ABC):
         self.threshold = nn.Parameter(torch.full((1,), threshold) if threshold else torch.empty(0))
         starts = STARTS[init].batches if init in STARTS and threshold is None else 0
         self.register_buffer("batches_left", torch.tensor(starts))
+        self.register_buffer("offset", None)
         #: ``batches_left > 0``, on the host: reading a buffer would make every step wait for the device.
         self._starting = starts > 0
         #: Whether the last axis of the input runs over tokens, as that of attention probabilities does.
@@ -148,6 +152,7 @@ class Quantizer(nn.Module, ABC):
         if not bool((value > 0).all() and value.isfinite().all()):
             raise ConversionError("a threshold must be positive and finite")
         self._put(value)
+        self.offset = None
         self.batches_left.zero_()
         self._starting = False
 
@@ -257,6 +262,8 @@ class Quantizer(nn.Module, ABC):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        offset = state_dict.get(prefix + "offset")
+        self.offset = None if offset is None else torch.empty_like(offset)
         saved, count = state_dict.get(prefix + "threshold"), prefix + "batches_left"
         if saved is not None:
             # The number of channels is known only from data, or from the checkpoint.

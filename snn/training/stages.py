@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
+from snn.conversion.training_free.offsets import drop_offsets
 from snn.evaluation.build import calibrated, convert_and_verify, quantized
 from snn.evaluation.session import seed_everything
+from snn.evaluation.training_free import kind_of_offsets
 from snn.models.registry import spikes_by_itself
 from snn.training.lesson import LESSONS, trains_predictions
 from snn.training.through_time import ThroughTime
@@ -48,8 +50,12 @@ def train_quantized(experiment: Experiment) -> None:
     """Train the quantised network, its thresholds too."""
     if experiment.done("quantized"):
         return
-    model = experiment.latest()
-    experiment.train("quantized", quantized(experiment.session, model))
+    model = quantized(experiment.session, experiment.latest())
+    if kind_of_offsets(model) is not None:
+        log.warning("offsets of the checkpoint are dropped, as training changes what they make up for")
+        drop_offsets(model)
+        experiment.session.parent_offsets = None
+    experiment.train("quantized", model)
 
 
 def convert_network(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import warnings
 from pathlib import Path
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 import snn
 from snn.conversion.network import SpikingNetwork
+from snn.conversion.quantize import quantizers
+from snn.conversion.training_free.offsets import set_offsets
 from snn.errors import ConfigError, ConversionError
 from snn.models.spiking.layers import PerStep
 from snn.neurons.lif import LIF, PLIF, NativeIntegrateFire
@@ -162,11 +165,15 @@ class Signed(nn.Module):
         return self.last(x + self.middle(x))
 
 
-def test_signed_neurons_take_spikes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offsets", [None, "membrane"])
+def test_signed_neurons_take_spikes_back(offsets: str | None, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, x = Signed().double().eval(), torch.randn(64, 5).double()
     rules = [{"match": "norm", "signed": True}, {"match": "middle", "signed": True}]
     qann = snn.calibrate(snn.quantize(model, rules, levels=6), [{"x": x}])
+    if offsets:
+        set_offsets(qann, [{"x": x}], 12, offsets)
+        assert all(bool(q.offset.any()) for q in quantizers(qann).values())
     network = snn.convert(qann, "integrate_fire", 12)
     graph = snn.export_nir(network, {"x": x})
     negative = 0.0
@@ -255,6 +262,12 @@ def test_neurons_that_cannot_be_expressed_are_named(neuron: str, reason: str) ->
     assert f"neuron={neuron}" in text
     assert reason in text
     assert "and 8 more" in text
+
+
+def test_a_charge_at_every_step_cannot_be_expressed() -> None:
+    model, inputs = quantised("resnet20")
+    model = set_offsets(copy.deepcopy(model), [inputs], 8, "steps")  # others share it
+    assert "a charge of its own at every step" in refusal(snn.convert(model, "integrate_fire", 8), inputs)
 
 
 class Pooled(nn.Module):

@@ -61,6 +61,25 @@ def test_integrate_fire(drive: tuple[Tensor, Tensor], signed: bool, chunk: int) 
     assert torch.equal(spikes(neuron, current, "mean", chunk) * theta, want)
 
 
+@given(drives(), st.booleans(), st.integers(1, 5), st.booleans(), st.data())
+@law
+def test_an_offset_is_a_current_beside_the_input(
+    drive: tuple[Tensor, Tensor], signed: bool, chunk: int, once: bool, data: st.DataObject
+) -> None:
+    current, theta = drive
+    T, sixteenths = len(current), st.integers(-16, 16)
+    size = (1 if once else T) * CHANNELS
+    drawn = data.draw(st.lists(sixteenths, min_size=size, max_size=size))
+    neuron = IntegrateFire(theta, None, -1 if signed else 0, T)
+    neuron.offset = torch.tensor(drawn, dtype=torch.float64).reshape(-1, CHANNELS) / 16
+    beside = neuron.offset.diff(dim=0, prepend=torch.zeros(1, CHANNELS, dtype=torch.float64))
+    more = current.clone()
+    more[: len(beside)] += (beside * theta)[:, None]
+    want, _ = integrate_fire(more, theta, signed=signed)
+    assert torch.equal(spikes(neuron, current, "mean") * theta, want)
+    assert torch.equal(spikes(neuron, current, "mean", chunk) * theta, want)
+
+
 @given(drives(), st.integers(-8, 0), st.integers(1, 8), st.integers(1, 5))
 @law
 def test_st_bif(drive: tuple[Tensor, Tensor], qmin: int, qmax: int, chunk: int) -> None:

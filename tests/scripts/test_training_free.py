@@ -13,10 +13,12 @@ from snn.config import CorrectionConfig
 from snn.conversion.checkpoint import load_checkpoint
 from snn.conversion.quantize import quantizers
 from snn.conversion.training_free.correct import ORDERS
+from snn.conversion.training_free.offsets import KINDS
 from snn.conversion.training_free.reference import REFERENCES
 from snn.conversion.training_free.rules import RULES
 from snn.errors import ConfigError, ConversionError
-from snn.evaluation.jobs import evaluate_checkpoint
+from snn.evaluation.jobs import convert_checkpoint, evaluate_checkpoint
+from snn.evaluation.training_free import kind_of_offsets
 from snn.quantizers.da_qcfs import DAQCFS
 from snn.tracking.files import read_json
 from snn.training.experiment import run
@@ -72,6 +74,32 @@ def test_another_T_sets_everything_anew(free_run: Path, tmp_path: Path) -> None:
     assert summary["verification"]["differing"] == summary["verification"]["ties"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_offsets_follow_T_and_end_with_training(kind: str, images: list[str], tmp_path: Path) -> None:
+    small = ["debug=tiny", "device=cpu", "threads=1"]
+    asked = [FREE, "neuron=integrate_fire", f"conversion.offsets={kind}", "T=4"]
+    run(composed("train", *images, *asked), tmp_path / "run")
+
+    def kinds(folder: Path) -> set[str | None]:
+        return {kind_of_offsets(load_checkpoint(folder, spiking=False))}
+
+    assert kinds(tmp_path / "run") == {kind}
+    again = [f"checkpoint={tmp_path / 'run'}", *small]
+    for T in (2, 4):  # what is not said is as it was
+        convert_checkpoint(composed("convert", *again, f"T={T}"), tmp_path / f"at_{T}")
+        assert kinds(tmp_path / f"at_{T}") == {kind}
+    first = next(iter(quantizers(load_checkpoint(tmp_path / "at_2", spiking=False)).values()))
+    assert len(first.offset) == (1 if kind == "membrane" else 2)
+    evaluate_checkpoint(composed("evaluate", *again), tmp_path / "evaluated")
+    spiking = [
+        read_json(tmp_path / name / "summary.json")["results"]["spiking"] for name in ("run", "evaluated")
+    ]
+    assert spiking[0]["metrics"] == spiking[1]["metrics"]
+    stages = "training.stages=[quantized,convert]"
+    run(composed("train", *images, *again, stages, "neuron=integrate_fire", "T=4"), tmp_path / "trained")
+    assert kinds(tmp_path / "trained") == {None}
+
+
 def test_solved_weights_suit_one_T(images: list[str], tmp_path: Path) -> None:
     run(composed("train", *images, FREE, "T=4", "conversion.correction.weights=true"), tmp_path / "run")
     small = [f"checkpoint={tmp_path / 'run'}", "debug=tiny", "device=cpu", "threads=1"]
@@ -95,6 +123,8 @@ def test_solved_weights_suit_one_T(images: list[str], tmp_path: Path) -> None:
             "quantization.init=percentile",
         ],
         [FREE, "quantization=qcfs", "neuron=integrate_fire", "conversion.balance=local"],
+        [FREE, "neuron=integrate_fire", "conversion.offsets=membrane"],
+        [FREE, "neuron=integrate_fire", "conversion.offsets=steps"],
     ],
     ids=lambda overrides: " ".join(o.split(".")[-1] for o in overrides[1:]),
 )
@@ -108,6 +138,7 @@ def test_the_config_names_what_there_is() -> None:
     assert set(checks.CORRECTION_RULES) == set(RULES)
     assert checks.CORRECTION_ORDERS == ORDERS
     assert checks.CORRECTION_REFERENCES == REFERENCES
+    assert checks.OFFSETS == KINDS
     # The file says what the schema says, so that a checkpoint that is evaluated later is corrected likewise.
     assert composed("train", FREE).conversion.correction == CorrectionConfig()
 
@@ -127,6 +158,11 @@ def test_the_config_names_what_there_is() -> None:
         (
             "conversion.balance=local",
             r"conversion.balance needs neuron=integrate_fire; got para_inf_channelwise",
+        ),
+        ("conversion.offsets=step", r"conversion.offsets: unknown name 'step'; did you mean 'steps'"),
+        (
+            "conversion.offsets=steps",
+            r"conversion.offsets needs neuron=integrate_fire; got para_inf_channelwise",
         ),
         ("neuron=para_inf", r"neuron=para_inf needs quantization=qcfs; got da_qcfs"),
         ("execution=stepwise", r"neuron=para_inf_channelwise needs all T steps at once"),
