@@ -97,6 +97,7 @@ def load_parent(session: Session) -> nn.Module:
     assert config.checkpoint is not None
     folder = find_checkpoint(config.checkpoint)
     description = read_description(folder)
+    _refuse_unsaid_data(session, description.get("about") or {})
     restore_data(session, folder)
     model = load_checkpoint(folder, session.device, spiking=False)
     _refuse_other_quantisers(session, model)
@@ -129,6 +130,17 @@ def load_finished(session: Session) -> nn.Module:
     width = spec["args"]["num_classes"]
     _check_outputs(session, width, f"checkpoint={session.config.checkpoint}: its read-out has width {width}")
     return model
+
+
+def _refuse_unsaid_data(session: Session, about: dict[str, Any]) -> None:
+    """Refuse another data set than the checkpoint's where nobody asked for it: it is ``train.py``'s own default."""
+    trained_on, name = (about.get("dataset") or {}).get("name"), session.dataset.name
+    asked = "" in said_about("dataset") or said_about("experiment")
+    if said_about("checkpoint") and not asked and name not in ("from_checkpoint", trained_on) and trained_on:
+        raise ConfigError(
+            f"checkpoint={session.config.checkpoint} was trained on {trained_on}, and no data set is given: "
+            f"dataset=from_checkpoint goes on with that, dataset={name} would take another"
+        )
 
 
 def _check_outputs(session: Session, outputs: int, said: str) -> None:

@@ -93,6 +93,20 @@ def test_a_quantised_checkpoint_has_its_quantisers(
     assert f"is quantised already (qcfs); leave out {said}" in found.err
 
 
+def test_training_goes_on_with_the_data_of_the_checkpoint_or_with_what_is_said(
+    image_run: Run, tmp_path: Path
+) -> None:
+    """Not with the data set that the script has by default."""
+    stages = ["model=resnet20", "training.stages=[convert]", "conversion.verify=false"]
+    arguments = [f"checkpoint={image_run[0]}", *stages, *SMALL]
+    unsaid = Script("train", [*arguments, f"hydra.run.dir={tmp_path}/unsaid"], tmp_path / "out")
+    assert unsaid.wait() == 1
+    assert "was trained on digits, and no data set is given: dataset=from_checkpoint goes on" in unsaid.err
+    said = [*arguments, "dataset=from_checkpoint", f"hydra.run.dir={tmp_path}/said"]
+    assert Script("train", said, tmp_path / "out").wait() == 0
+    assert read_description(tmp_path / "said" / "checkpoint")["about"]["dataset"]["name"] == "digits"
+
+
 def test_a_quantised_checkpoint_has_no_float_stage(image_run: Run, tmp_path: Path) -> None:
     said = ["model=resnet20", "dataset=digits", "training.stages=[float,evaluate]"]
     with pytest.raises(ConfigError, match="float trains a network without quantisers"):

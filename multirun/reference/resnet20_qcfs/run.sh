@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
 #   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|steps|longer_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps and few qcfs, longer_steps longer.
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -102,11 +102,18 @@ over_time() {  # checkpoint, what its jobs are called: thresholds stay as traine
 }
 if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L; done; fi
 if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L; done; fi
-if wanted few; then  # few steps: the converted network trained on through time, on a part of the training pictures
-    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 para_inf:1 para_inf:2; do
-        neuron=${at%:*} T=${at#*:}
-        train few_${neuron}_$T "neuron=$neuron" T=$T "checkpoint=$out/qcfs_4/stages/quantized" conversion.thresholds=fixed \
+if wanted few; then  # few steps: charge beside the input, and the converted network trained on through time, on a part of the training pictures
+    fixed="conversion.thresholds=fixed dataset.limit_test=2000"
+    for T in 1 2 4; do
+        for kind in membrane steps; do
+            job few_${kind}_$T evaluate.py "checkpoint=$out/longer_still_4" $fixed neuron=integrate_fire T=$T conversion.offsets=$kind \
+                execution.mode=parallel
+        done
+    done
+    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 integrate_fire:2:steps integrate_fire:4:steps para_inf:1 para_inf:2; do
+        IFS=: read -r neuron T kind <<<"$at"
+        train few_${neuron}${kind:+_$kind}_$T "neuron=$neuron" T=$T "checkpoint=$out/longer_still_4/stages/quantized" $fixed \
             training=spiking "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 \
-            dataset.limit_test=2000
+            ${kind:+conversion.offsets=$kind}
     done
 fi
