@@ -299,6 +299,7 @@ def at_levels(session: Session, model: nn.Module, T: int | None) -> nn.Module:
     if T is None or not isinstance(found, QCFS) or found.levels == T:
         return model
     refuse_solved_weights(model)
+    session.trained = model.eval()
     changed = with_levels(model, T)
     if session.config.conversion.thresholds == "follow":
         log.info("levels: %d trained, %d now; thresholds are set anew from training data", found.levels, T)
@@ -325,7 +326,7 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
         kind = session.parent_offsets  # they went with the thresholds that they suited
     if kind is not None:
         with session.timed("offsets"):
-            offset(model, list(session.calibration_batches()), kind, neuron, steps)
+            offset(model, session.trained, list(session.calibration_batches()), kind, neuron, steps)
     network = convert(
         model.eval(), name, steps, execution=config.execution.mode, chunk=config.execution.chunk, **options
     ).to(session.device)

@@ -65,6 +65,8 @@ class Session:
         self.parent_neuron: dict[str, Any] = {}
         #: Kind of the offsets that its neurons get, if they get any.
         self.parent_offsets: str | None = None
+        #: The quantised network that the present one was made from, if that had another number of levels.
+        self.trained: nn.Module | None = None
         self._opened: list[tuple[DatasetConfig, Any, Data]] = []
 
     @property

@@ -51,12 +51,18 @@ def training_free(
 
 
 def offset(
-    model: nn.Module, batches: list[Mapping[str, Tensor]], kind: str, neuron: Mapping[str, Any], T: int
+    model: nn.Module,
+    trained: nn.Module | None,
+    batches: list[Mapping[str, Tensor]],
+    kind: str,
+    neuron: Mapping[str, Any],
+    T: int,
 ) -> None:
     """Choose what integrate-and-fire neurons get beside their input.
 
     Args:
         model: A quantised network; it gets the offsets.
+        trained: The one that it was made from, if that had other levels.
         batches: Training data.
         kind: ``membrane`` or ``steps``.
         neuron: The neuron that it will be converted to, and its arguments.
@@ -65,7 +71,7 @@ def offset(
     Raises:
         ConfigError: A neuron that does not integrate its input over time.
     """
-    set_offsets(model, batches, T, kind, initial=_start(neuron, "conversion.offsets"))
+    set_offsets(model, batches, T, kind, trained=trained, initial=_start(neuron, "conversion.offsets"))
     chosen = torch.cat([q.offset.flatten() for q in quantizers(model).values() if q.offset is not None])
     log.info("offsets (%s) for T = %d: %.2g thresholds on average", kind, T, chosen.abs().mean())
 

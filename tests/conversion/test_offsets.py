@@ -11,6 +11,7 @@ from torch import nn
 
 import snn
 from snn.conversion.checkpoint import load_checkpoint, save_checkpoint
+from snn.conversion.convert import with_levels
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
 from snn.conversion.training_free.offsets import KINDS, drop_offsets, set_offsets
@@ -68,6 +69,21 @@ def test_the_smallest_charge_that_does(kind: str, want: list[float]) -> None:
     assert quantizer.offset.flatten().tolist() == pytest.approx(want)
     rates = snn.convert(model, "integrate_fire", T=LEVELS, initial=0.0)(**batch).logits[:, 0, 0]
     assert (rates * torch.arange(1, 5)).tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_steps_than_levels_go_for_the_network_that_was_trained(kind: str) -> None:
+    batches = pictures()
+    trained = ready(resnet(), batches, name="qcfs")
+    with torch.no_grad():
+        want = torch.cat([trained(**b) for b in batches])
+
+        def error(of: nn.Module | None) -> float:
+            model = set_offsets(with_levels(trained, 1), batches, 1, kind, trained=of)
+            got = torch.cat([snn.convert(model, "integrate_fire", T=1)(**b).logits[-1] for b in batches])
+            return float((got - want).square().mean())
+
+        assert error(trained) < error(None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

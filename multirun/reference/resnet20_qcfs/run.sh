@@ -104,16 +104,16 @@ if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L; done; fi
 if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L; done; fi
 if wanted few; then  # few steps: charge beside the input, and the converted network trained on through time, on a part of the training pictures
     fixed="conversion.thresholds=fixed dataset.limit_test=2000"
+    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 para_inf:1 para_inf:2 integrate_fire:2:steps integrate_fire:4:steps; do
+        IFS=: read -r neuron T kind <<<"$at"
+        train few_${neuron}${kind:+_$kind}_$T "neuron=$neuron" T=$T "checkpoint=$out/longer_still_4/stages/quantized" $fixed \
+            training=spiking "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 \
+            ${kind:+conversion.offsets=$kind}
+    done
     for T in 1 2 4; do
         for kind in membrane steps; do
             job few_${kind}_$T evaluate.py "checkpoint=$out/longer_still_4" $fixed neuron=integrate_fire T=$T conversion.offsets=$kind \
                 execution.mode=parallel
         done
-    done
-    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 integrate_fire:2:steps integrate_fire:4:steps para_inf:1 para_inf:2; do
-        IFS=: read -r neuron T kind <<<"$at"
-        train few_${neuron}${kind:+_$kind}_$T "neuron=$neuron" T=$T "checkpoint=$out/longer_still_4/stages/quantized" $fixed \
-            training=spiking "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 \
-            ${kind:+conversion.offsets=$kind}
     done
 fi

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,10 +13,8 @@ from snn.conversion.call import labels_removed
 from snn.conversion.convert import convert
 from snn.conversion.network import SpikingNetwork
 from snn.conversion.quantize import quantizers
-from snn.conversion.training_free.branches import calls_in_order, ready, reference_branch, run
+from snn.conversion.training_free.branches import calls_in_order, ready, run
 from snn.conversion.training_free.pairs import keep_rows
-from snn.conversion.training_free.reference import reference_activation
-from snn.functional.quantize import codes
 from snn.neurons.run import Event, Run
 from snn.quantizers.base import Quantizer
 from snn.quantizers.observation import sample_rows
@@ -66,7 +63,8 @@ def arrivals(
     batches: Iterable[Mapping[str, Tensor]],
     T: int,
     *,
-    reference: str,
+    ideal: nn.Module,
+    target: Callable[[Quantizer, Tensor], Tensor],
     initial: float,
     rows: int,
     samples: int,
@@ -77,7 +75,8 @@ def arrivals(
         model: A calibrated network of QCFS quantisers, in evaluation mode while this lasts.
         batches: Model inputs; ``labels`` are ignored.
         T: Number of time steps of the spiking network.
-        reference: ``float``: a layer ought to do what the float network does; ``quantized``: what the quantised one.
+        ideal: The network, its quantisers at the same places, whose layers have the inputs that they ought to have.
+        target: What a layer ought to make of them: from its quantiser there and rows of its input.
         initial: Membrane at the start, as a fraction of the threshold.
         rows: Neurons per channel and layer that are looked at, over all batches.
         samples: At most so many are run, over all batches, equally many of each and at least one; every one of them
@@ -92,8 +91,6 @@ def arrivals(
     taken = [part for batch in taken for part in slices(next(slices(batch, T=1, rows=each)), T)]
     training = model.training
     model.eval()
-    relu = reference_activation("relu")
-    ideal = reference_branch(model, relu) if reference == "float" else copy.deepcopy(model)
     budget = max(1, rows // len(taken))
     for layer, calls in calls_in_order(model, taken[0], quantizers(model)).items():
         network = convert(model, "integrate_fire", T, initial=initial)
@@ -102,12 +99,10 @@ def arrivals(
         for turn, batch in enumerate(taken):
             parts.append(_charges(network, batch, layer, calls, budget, turn))
             run(ideal, batch, {layer: keep_rows(wanted, budget, turn)}, calls)
-        quantizer, unchanged = model.get_submodule(layer), ideal.get_submodule(layer)
+        quantizer, there = model.get_submodule(layer), ideal.get_submodule(layer)
         assert isinstance(quantizer, Quantizer)
-        assert isinstance(unchanged, Quantizer)
-        x = torch.cat(wanted)
-        target = relu(x, x, quantizer.signed) if reference == "float" else _quantised(unchanged, x)
-        yield Arrivals(quantizer, torch.cat(parts, 1), target)
+        assert isinstance(there, Quantizer)
+        yield Arrivals(quantizer, torch.cat(parts, 1), target(there, torch.cat(wanted)))
     model.train(training)
 
 
@@ -135,11 +130,3 @@ def _charges(
     except _Enough:
         pass
     return torch.cat(kept, 1)
-
-
-def _quantised(quantizer: Quantizer, x: Tensor) -> Tensor:
-    """What the quantiser makes of rows ``[rows, C]``."""
-    shift, gain = quantizer.corrections()
-    step = quantizer.positive_threshold().detach() / quantizer.levels
-    output = codes(x if shift is None else x + shift, step, *quantizer.bounds) * step
-    return output if gain is None else output * gain

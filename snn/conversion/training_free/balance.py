@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from snn.conversion.training_free.arrivals import Arrivals, arrivals
+from snn.conversion.training_free.branches import reference_branch
+from snn.conversion.training_free.reference import reference_activation
 from snn.errors import ConversionError
 from snn.functional.fire import follow
+from snn.quantizers.base import Quantizer
 
 #: Candidates, as multiples of the threshold that is there.
 _SCALES = torch.linspace(0.4, 1.6, 25)
@@ -44,7 +47,15 @@ def balance(
     Raises:
         ConversionError: No batch, or quantisers that integrate-and-fire is no twin of.
     """
-    found = arrivals(model, batches, T, reference="float", initial=initial, rows=rows, samples=samples)
+    relu = reference_activation("relu")
+
+    def target(quantizer: Quantizer, x: Tensor) -> Tensor:
+        return relu(x, x, quantizer.signed)
+
+    ideal = reference_branch(model, relu)
+    found = arrivals(
+        model, batches, T, ideal=ideal, target=target, initial=initial, rows=rows, samples=samples
+    )
     for at in found:
         # In place of set_threshold, which would put shift and height back.
         at.quantizer.threshold.data = _best(at, initial).to(at.quantizer.threshold)

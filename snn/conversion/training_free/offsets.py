@@ -24,6 +24,8 @@ from snn.conversion.quantize import quantizers
 from snn.conversion.training_free.arrivals import Arrivals, arrivals
 from snn.errors import ConversionError
 from snn.functional.fire import follow
+from snn.functional.quantize import codes
+from snn.quantizers.base import Quantizer
 
 KINDS = ("membrane", "steps")
 #: Neurons that a later one adds up, roughly: 1 would be least squares.
@@ -39,13 +41,12 @@ def set_offsets(
     T: int,
     kind: str = "steps",
     *,
+    trained: nn.Module | None = None,
     initial: float = 0.5,
     rows: int = 4096,
     samples: int = 256,
 ) -> nn.Module:
     """Choose what integrate-and-fire neurons get beside their input.
-
-    What a neuron ought to put out is what its quantiser does.
 
     Args:
         model: A calibrated network of QCFS quantisers. They get the offsets and take no notice of them; the neurons
@@ -53,6 +54,8 @@ def set_offsets(
         batches: Model inputs; ``labels`` are ignored.
         T: Number of time steps of the spiking network that is to be made.
         kind: ``membrane``: one charge per channel, at the start; ``steps``: another at every step.
+        trained: The quantised network whose layers' outputs neurons ought to put out, such as one of more levels than
+            T that this one was made from; ``None``: the model itself.
         initial: Membrane at the start without them, as a fraction of the threshold.
         rows: See :func:`~snn.conversion.training_free.arrivals.arrivals`.
         samples: Likewise.
@@ -62,10 +65,21 @@ def set_offsets(
     """
     drop_offsets(model)
     choose = {"membrane": _membrane, "steps": _steps}[kind]
-    found = arrivals(model, batches, T, reference="quantized", initial=initial, rows=rows, samples=samples)
+    ideal = model if trained is None else trained
+    found = arrivals(
+        model, batches, T, ideal=ideal, target=_quantised, initial=initial, rows=rows, samples=samples
+    )
     for at in found:
         at.quantizer.offset = choose(at, initial).to(at.quantizer.threshold)
     return model
+
+
+def _quantised(quantizer: Quantizer, x: Tensor) -> Tensor:
+    """What the quantiser makes of rows ``[rows, C]``."""
+    shift, gain = quantizer.corrections()
+    step = quantizer.positive_threshold().detach() / quantizer.levels
+    output = codes(x if shift is None else x + shift, step, *quantizer.bounds) * step
+    return output if gain is None else output * gain
 
 
 def drop_offsets(model: nn.Module) -> None:
