@@ -104,16 +104,18 @@ if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L; done; fi
 if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L; done; fi
 if wanted few; then  # few steps: charge beside the input, and the converted network trained on through time, on a part of the training pictures
     fixed="conversion.thresholds=fixed dataset.limit_test=2000"
-    for at in integrate_fire:1 integrate_fire:2 integrate_fire:4 para_inf:1 para_inf:2 integrate_fire:2:steps integrate_fire:4:steps; do
-        IFS=: read -r neuron T kind <<<"$at"
-        train few_${neuron}${kind:+_$kind}_$T "neuron=$neuron" T=$T "checkpoint=$out/longer_still_4/stages/quantized" $fixed \
-            training=spiking "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 \
-            ${kind:+conversion.offsets=$kind}
-    done
-    for T in 1 2 4; do
-        for kind in membrane steps; do
-            job few_${kind}_$T evaluate.py "checkpoint=$out/longer_still_4" $fixed neuron=integrate_fire T=$T conversion.offsets=$kind \
-                execution.mode=parallel
+    trained_on() {  # neuron, T, overrides
+        local neuron=$1 T=$2 folder=few_$1_$2${3:+_offsets}
+        shift 2
+        train "$folder" "neuron=$neuron" T=$T "checkpoint=$out/longer_still_4/stages/quantized" $fixed training=spiking \
+            "training.stages=[convert,spiking,evaluate]" training.spiking.lr=0.01 dataset.limit_train=20000 "$@"
+    }
+    for T in 1 2 4; do trained_on integrate_fire $T; done
+    for kind in membrane steps; do
+        for T in 1 2 4; do
+            job few_${kind}_$T evaluate.py "checkpoint=$out/longer_still_4" $fixed neuron=integrate_fire T=$T conversion.offsets=$kind
         done
     done
+    for T in 1 2 4; do trained_on integrate_fire $T conversion.offsets=steps; done
+    for T in 1 2; do trained_on para_inf $T; done
 fi
