@@ -6,6 +6,7 @@ import logging
 
 from torch import nn
 
+from snn.conversion.convert import convert
 from snn.conversion.nir_export import export_nir
 from snn.errors import ConfigError
 from snn.evaluation.session import Session
@@ -21,6 +22,19 @@ def check_neuron(neuron: str) -> None:
     """
     if neuron != "integrate_fire":
         raise ConfigError(f"export=nir cannot express neuron={neuron}; neuron=integrate_fire works")
+
+
+def check_network(session: Session, model: nn.Module) -> None:
+    """Refuse a network that cannot be written, before it is verified, which takes a while.
+
+    Args:
+        session: With its data.
+        model: Quantised and calibrated.
+
+    Raises:
+        ConversionError: Something in it cannot be expressed.
+    """
+    export_nir(convert(model.eval(), "integrate_fire", T=1), next(iter(session.batches("validation", 1))))
 
 
 def export(session: Session, network: nn.Module) -> None:

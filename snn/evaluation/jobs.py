@@ -21,7 +21,7 @@ from snn.evaluation.build import (
     print_plan,
     quantized,
 )
-from snn.evaluation.export import check_neuron, export
+from snn.evaluation.export import check_network, check_neuron, export
 from snn.evaluation.session import Session, open_session
 from snn.models.rebuild import rebuilt
 from snn.models.registry import spikes_by_itself
@@ -47,7 +47,10 @@ def convert_checkpoint(config: Config, folder: Path) -> float:
         if config.plan:
             print_plan(session, model)
             return 0.0
-        network = convert_and_verify(session, *_network_for(session, model))
+        model, T = _network_for(session, model)
+        if config.export:
+            check_network(session, model)
+        network = convert_and_verify(session, model, T)
         save_checkpoint(
             network,
             folder / "checkpoint",

@@ -45,3 +45,4 @@ def test_what_cannot_be_written_is_refused(image_run: Run, text_run: Run, tmp_pa
     with pytest.raises(ConversionError, match=r"NIR cannot express: .*layer_norm\(\) in .* more"):
         convert(text_run, tmp_path / "c", "neuron=integrate_fire", "export=nir")
     assert read_json(tmp_path / "c" / "summary.json")["status"] == "failed"
+    assert not (tmp_path / "c" / "conversion.csv").exists()  # before anything is verified
