@@ -335,6 +335,8 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     session.summary.update(T=network.T, neuron=first.name, coding=network.coding)
     if hasattr(first, "order"):
         session.summary["order"] = first.order
+    if name == "integrate_fire" and kind_of_offsets(model) is not None:
+        session.summary["offsets"] = kind_of_offsets(model)
     text, record = describe(session, model)
     if config.conversion.verify:
         with session.timed("verify"):

@@ -123,8 +123,9 @@ def describe(summary: Mapping[str, Any], samples: int | None = None) -> str:
     neuron = str(summary.get("neuron") or "")
     if neuron == "own":
         neuron = "own neurons"
-    if neuron and summary.get("order"):
-        neuron += f" ({summary['order']})"
+    how = summary.get("order") or (f"offsets: {summary['offsets']}" if summary.get("offsets") else "")
+    if neuron and how:
+        neuron += f" ({how})"
     steps = spiking.get("T") or summary.get("T")
     split = f"{summary['split']} " if summary.get("split") and spiking else ""
     parts = [who, neuron, f"T = {steps}" if steps else "", f"{samples:,} {split}samples" if samples else ""]

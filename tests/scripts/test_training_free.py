@@ -88,6 +88,7 @@ def test_offsets_follow_T_and_end_with_training(kind: str, images: list[str], tm
     for T in (2, 4):  # what is not said is as it was
         convert_checkpoint(composed("convert", *again, f"T={T}"), tmp_path / f"at_{T}")
         assert kinds(tmp_path / f"at_{T}") == {kind}
+        assert read_json(tmp_path / f"at_{T}" / "summary.json")["offsets"] == kind
     first = next(iter(quantizers(load_checkpoint(tmp_path / "at_2", spiking=False)).values()))
     assert len(first.offset) == (1 if kind == "membrane" else 2)
     evaluate_checkpoint(composed("evaluate", *again), tmp_path / "evaluated")
