@@ -54,7 +54,8 @@ def train_quantized(experiment: Experiment) -> None:
     if kind_of_offsets(model) is not None:
         log.warning("offsets of the checkpoint are dropped, as training changes what they make up for")
         drop_offsets(model)
-        experiment.session.parent_offsets = None
+    # What the checkpoint's layers do is not what those of the network that is trained here ought to do.
+    experiment.session.parent_offsets = experiment.session.trained = None
     experiment.train("quantized", model)
 
 
