@@ -6,13 +6,11 @@ import copy
 import logging
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from snn.conversion.call import labels_removed
-from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.convert import convert, with_levels
 from snn.conversion.native_plan import native_plan
 from snn.conversion.network import SpikingNetwork
@@ -23,11 +21,11 @@ from snn.conversion.quantize import calibrate, quantizers
 from snn.conversion.rules import parse_rules
 from snn.conversion.surgery import insert
 from snn.conversion.training_free.correct import refuse_solved_weights
-from snn.errors import CheckpointError, ConfigError, ConversionError, did_you_mean
-from snn.evaluation.session import Session, merge_dataset, said_about
+from snn.errors import ConfigError, ConversionError, did_you_mean
+from snn.evaluation.parent import check_outputs, load_parent
+from snn.evaluation.session import Session
 from snn.evaluation.training_free import kind_of_offsets, offset, training_free
 from snn.evaluation.verification import verify_network
-from snn.models.label_order import check_classes
 from snn.models.registry import architecture_of, create_model, list_models, spikes_by_itself
 from snn.models.tokenizer import check_tokenizer, load_tokenizer, sizes_from_tokenizer
 from snn.quantizers.qcfs import QCFS
@@ -35,9 +33,6 @@ from snn.quantizers.registry import ESTIMATES
 from snn.tracking.files import write_json, write_text
 
 log = logging.getLogger(__name__)
-
-#: Keys of ``quantization`` that a quantised checkpoint has decided; the others say how thresholds are set anew.
-OF_THE_QUANTISERS = ("name", "levels", "granularity", "coverage", "rules", "threshold")
 
 
 def build_model(session: Session) -> nn.Module:
@@ -67,7 +62,7 @@ def build_model(session: Session) -> nn.Module:
     if data.input_shape is not None and "image_size" in asked.args:
         arguments.setdefault("image_size", data.input_shape[1])
     classes = asked.num_classes if asked.num_classes is not None else data.num_classes
-    _check_outputs(session, classes, f"model.num_classes={classes}")
+    check_outputs(session, classes, f"model.num_classes={classes}")
     rename = [{"match": rule.match, "to": rule.to} for rule in asked.rename]
     model = create_model(
         asked.name,
@@ -85,106 +80,6 @@ def build_model(session: Session) -> nn.Module:
             f"model={asked.name} takes {model.input_kind}, but dataset={session.dataset.name} is {data.kind}"
         )
     return model.to(session.device)
-
-
-def load_parent(session: Session) -> nn.Module:
-    """The float or quantised network of ``checkpoint``, with its data set and tokenizer.
-
-    Raises:
-        CheckpointError: Missing or damaged.
-    """
-    config = session.config
-    assert config.checkpoint is not None
-    folder = find_checkpoint(config.checkpoint)
-    description = read_description(folder)
-    _refuse_unsaid_data(session, description.get("about") or {})
-    restore_data(session, folder)
-    model = load_checkpoint(folder, session.device, spiking=False)
-    _refuse_other_quantisers(session, model)
-    classes = len(description.get("labels") or [])
-    if classes and classes != session.data.num_classes:
-        raise ConfigError(
-            f"dataset={session.dataset.name} has {session.data.num_classes} classes, but the checkpoint has {classes}"
-        )
-    check_classes(description.get("labels") or [], session.data.label_names, str(folder))
-    if session.tokenizer is not None:
-        check_tokenizer(
-            session.tokenizer, model, session.data.longest, pairs=len(session.dataset.text_fields) > 1
-        )
-    session.summary["model"] = description["model"]["name"]
-    saved = description.get("neuron") or {}
-    session.parent_neuron = saved
-    session.parent_offsets = kind_of_offsets(model)
-    return model
-
-
-def load_finished(session: Session) -> nn.Module:
-    """As :func:`load_parent`, but nothing will train the network, so that its read-out has to fit the data set.
-
-    Raises:
-        CheckpointError: Missing or damaged.
-        ConfigError: Its read-out is for other labels.
-    """
-    model = load_parent(session)
-    spec: Any = model.spec
-    width = spec["args"]["num_classes"]
-    _check_outputs(session, width, f"checkpoint={session.config.checkpoint}: its read-out has width {width}")
-    return model
-
-
-def _refuse_unsaid_data(session: Session, about: dict[str, Any]) -> None:
-    """Refuse another data set than the checkpoint's where nobody asked for it: it is ``train.py``'s own default."""
-    trained_on, name = (about.get("dataset") or {}).get("name"), session.dataset.name
-    asked = "" in said_about("dataset") or said_about("experiment")
-    if said_about("checkpoint") and not asked and name not in ("from_checkpoint", trained_on) and trained_on:
-        raise ConfigError(
-            f"checkpoint={session.config.checkpoint} was trained on {trained_on}, and no data set is given: "
-            f"dataset=from_checkpoint goes on with that, dataset={name} would take another"
-        )
-
-
-def _check_outputs(session: Session, outputs: int, said: str) -> None:
-    """Refuse a read-out that is narrower than the data set's classes, or not one for measurements."""
-    data = session.data
-    if data.config.task == "regression" and outputs != 1:
-        raise ConfigError(f"{said}, but dataset={data.config.name} has measurements, for which it is 1")
-    if data.config.labelled and outputs < data.num_classes:
-        raise ConfigError(f"{said}, but dataset={data.config.name} has {data.num_classes} classes")
-
-
-def _refuse_other_quantisers(session: Session, model: nn.Module) -> None:
-    """Refuse what a quantised checkpoint has decided: where its quantisers are, and of what kind."""
-    kinds = {quantizer.name for quantizer in quantizers(model).values()}
-    said = said_about("quantization")
-    others = [said[key] for key in OF_THE_QUANTISERS if key in said]
-    if "" in said and session.config.quantization.name not in kinds:
-        others.append(said[""])
-    if kinds and others:
-        raise ConfigError(
-            f"checkpoint={session.config.checkpoint} is quantised already ({', '.join(sorted(kinds))}); leave out "
-            f"{', '.join(others)}, which would say nothing, or start from its float network"
-        )
-
-
-def restore_data(session: Session, folder: Path) -> None:
-    """Give the session the data set and tokenizer of a checkpoint, unless the config names a data set.
-
-    Raises:
-        CheckpointError: It does not say what they were.
-    """
-    config = session.config
-    description = read_description(folder)
-    about = description.get("about") or {}
-    if config.dataset.name == "from_checkpoint" and "dataset" not in about:
-        raise CheckpointError(f"checkpoint={folder} does not say what it was trained on: give dataset=")
-    session.dataset = merge_dataset(about.get("dataset") or {}, config.dataset, said_about("dataset"))
-    if (folder / "tokenizer_config.json").exists():
-        name = description["model"]["name"]
-        session.tokenizer = load_tokenizer(str(folder), config.paths.cache, model=name)
-    elif session.dataset.kind == "text":
-        raise CheckpointError(
-            f"checkpoint={folder} holds no tokenizer, and dataset={session.dataset.name} is text"
-        )
 
 
 def places(session: Session, model: nn.Module) -> list[Any]:
@@ -321,8 +216,8 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     steps = T or config.T
     if steps is None:
         raise ConfigError("T: the checkpoint was not converted before, so it has no T; give T=")
-    kind = config.conversion.offsets
-    if kind is None and name == "integrate_fire" and kind_of_offsets(model) is None:
+    kind, present = config.conversion.offsets, kind_of_offsets(model)
+    if kind is None and present is None and name == "integrate_fire":
         kind = session.parent_offsets  # they went with the thresholds that they suited
     if kind is not None:
         with session.timed("offsets"):
@@ -335,8 +230,8 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     session.summary.update(T=network.T, neuron=first.name, coding=network.coding)
     if hasattr(first, "order"):
         session.summary["order"] = first.order
-    if name == "integrate_fire" and kind_of_offsets(model) is not None:
-        session.summary["offsets"] = kind_of_offsets(model)
+    if name == "integrate_fire" and (kind or present):
+        session.summary["offsets"] = kind or present
     text, record = describe(session, model)
     if config.conversion.verify:
         with session.timed("verify"):

@@ -16,12 +16,12 @@ from snn.evaluation.build import (
     at_levels,
     calibrated,
     convert_and_verify,
-    load_finished,
     neuron_section,
     print_plan,
     quantized,
 )
 from snn.evaluation.export import check_network, check_neuron, export
+from snn.evaluation.parent import load_finished
 from snn.evaluation.session import Session, open_session
 from snn.models.rebuild import rebuilt
 from snn.models.registry import spikes_by_itself

@@ -63,7 +63,7 @@ class Session:
         self._own: DatasetConfig | None = None
         #: How the checkpoint was converted, if there is one and it was.
         self.parent_neuron: dict[str, Any] = {}
-        #: Kind of the offsets that its neurons get, if they get any.
+        #: Kind of the offsets that its neurons get, if they get any; setting thresholds drops them.
         self.parent_offsets: str | None = None
         #: The quantised network that the present one was made from, if that had another number of levels.
         self.trained: nn.Module | None = None

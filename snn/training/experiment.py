@@ -22,7 +22,8 @@ from snn.conversion.checkpoint import (
     save_checkpoint,
 )
 from snn.conversion.network import SpikingNetwork
-from snn.evaluation.build import at_levels, build_model, print_plan, restore_data
+from snn.evaluation.build import at_levels, build_model, print_plan
+from snn.evaluation.parent import restore_data
 from snn.evaluation.session import Session, open_session
 from snn.training.distillation import DistilledObjective, copy_adapter, load_adapter, save_adapter
 from snn.training.later_stages import check_later_stages

@@ -49,7 +49,7 @@ if wanted branch; then  # one straight fall of the rate over all epochs, with Re
         "training.stages=[calibrate,quantized,convert,evaluate]" training.compile=true training.precision=no
 fi
 line="scheduler=linear training.precision=no"
-tail_of() { echo "$line training.$1.epochs=5 training.$1.lr=$2 scheduler.warmup=0"; }  # stage, rate
+tail_of() { echo "$line training.$1.epochs=${3:-5} training.$1.lr=$2 scheduler.warmup=0"; }  # stage, rate, epochs
 growing() {  # name, trunk, ReLU's rate and half of it, levels: ten epochs on whole pictures, of QCFS the last five with pictures that are not shifted
     local name=$1 trunk=$2 rate=$3 half=$4 levels=$5 L learn
     train ${name}_relu $(tail_of float "$rate") scheduler.final=0.5 "checkpoint=$out/$trunk/stages/float" "training.stages=[float]"
@@ -74,18 +74,17 @@ if wanted longer; then
     growing longer longer_trunk 0.03 0.015 "${LEVELS:-4 8}"
 fi
 if wanted early; then  # QCFS takes the place of ReLU half-way through the smaller pictures already; and ReLU for as many epochs
-    of() { echo "$line training.$1.epochs=$2 training.$1.lr=$3 scheduler.warmup=0"; }  # stage, epochs, rate
     for L in ${LEVELS:-4}; do
         learn="T=$L training.compile=true training.quantized.distill=0.7 distillation.teacher=$out/longer_relu_still"
-        train early_small_$L $(of quantized 14 0.06) scheduler.final=0.6667 T=$L training.compile=true dataset.image_size=24 \
+        train early_small_$L $(tail_of quantized 0.06 14) scheduler.final=0.6667 T=$L training.compile=true dataset.image_size=24 \
             "checkpoint=$out/sizes_trunk/stages/float" "training.stages=[calibrate,quantized]"
-        train early_$L $(of quantized 8 0.04) scheduler.final=0.5 $learn "checkpoint=$out/early_small_$L/stages/quantized" \
+        train early_$L $(tail_of quantized 0.04 8) scheduler.final=0.5 $learn "checkpoint=$out/early_small_$L/stages/quantized" \
             "training.stages=[quantized]"
-        train early_still_$L $(of quantized 5 0.02) $learn "checkpoint=$out/early_$L/stages/quantized" \
+        train early_still_$L $(tail_of quantized 0.02 5) $learn "checkpoint=$out/early_$L/stages/quantized" \
             "training.stages=[quantized,convert,evaluate]" dataset.augment_crop=0
     done
-    train early_relu $(of float 8 0.03) scheduler.final=0.5 "checkpoint=$out/longer_trunk/stages/float" "training.stages=[float]"
-    train early_relu_still $(of float 5 0.015) "checkpoint=$out/early_relu/stages/float" "training.stages=[float,evaluate]" dataset.augment_crop=0
+    train early_relu $(tail_of float 0.03 8) scheduler.final=0.5 "checkpoint=$out/longer_trunk/stages/float" "training.stages=[float]"
+    train early_relu_still $(tail_of float 0.015 5) "checkpoint=$out/early_relu/stages/float" "training.stages=[float,evaluate]" dataset.augment_crop=0
 fi
 if wanted faded; then  # QCFS fades in over the last five epochs alone, and learns from labels alone
     for L in ${LEVELS:-4 8}; do

@@ -47,14 +47,18 @@ class Arrivals:
 
     @property
     def height(self) -> Tensor:
-        """What one spike per step is worth."""
-        gain = self.quantizer.corrections()[1]
-        return self.threshold if gain is None else self.threshold * gain
+        return height_of(self.quantizer)
 
     @property
     def least(self) -> int:
         """-1 if a spike may be negative, else 0."""
         return -1 if self.quantizer.signed else 0
+
+
+def height_of(quantizer: Quantizer) -> Tensor:
+    """Mean output of a neuron in the quantiser's place that fires at every step, ``[C]`` or ``[1]``."""
+    threshold, gain = quantizer.positive_threshold().detach(), quantizer.corrections()[1]
+    return threshold if gain is None else threshold * gain
 
 
 @torch.no_grad()

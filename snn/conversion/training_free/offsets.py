@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from snn.conversion.quantize import quantizers
-from snn.conversion.training_free.arrivals import Arrivals, arrivals
+from snn.conversion.training_free.arrivals import Arrivals, arrivals, height_of
+from snn.conversion.training_free.rules import emitted
 from snn.errors import ConversionError
 from snn.functional.fire import follow
-from snn.functional.quantize import codes
 from snn.quantizers.base import Quantizer
 
 KINDS = ("membrane", "steps")
@@ -75,11 +75,7 @@ def set_offsets(
 
 
 def _quantised(quantizer: Quantizer, x: Tensor) -> Tensor:
-    """What the quantiser makes of rows ``[rows, C]``."""
-    shift, gain = quantizer.corrections()
-    step = quantizer.positive_threshold().detach() / quantizer.levels
-    output = codes(x if shift is None else x + shift, step, *quantizer.bounds) * step
-    return output if gain is None else output * gain
+    return emitted(quantizer, x) * height_of(quantizer)
 
 
 def drop_offsets(model: nn.Module) -> None:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from snn.conversion.training_free.pairs import Pairs
 from snn.functional.quantize import codes
+from snn.quantizers.base import Quantizer
 from snn.quantizers.da_qcfs import DAQCFS
 
 
-def emitted(quantizer: DAQCFS, got: Tensor) -> Tensor:
+def emitted(quantizer: Quantizer, got: Tensor) -> Tensor:
     """Output for rows ``[rows, C]``, as a share of the height: in 0..1, or -1..1 where codes are signed."""
-    step = quantizer.step_for(quantizer.positive_threshold().detach())
-    return codes(got + quantizer.shift, step, *quantizer.bounds) / quantizer.levels
+    step, shift = quantizer.step_for(quantizer.positive_threshold().detach()), quantizer.corrections()[0]
+    return codes(got if shift is None else got + shift, step, *quantizer.bounds) / quantizer.levels
 
 
 class Rule(ABC):
