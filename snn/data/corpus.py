@@ -96,7 +96,8 @@ def _rows(
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
     all_types = np.concatenate(types) if frame.makes_types else None
     labels = np.zeros(len(ids), np.int64)
-    return TextSplit(np.concatenate(ids), all_types, offsets, labels, tokenizer.pad_token_id)
+    special = tokenizer.all_special_ids
+    return TextSplit(np.concatenate(ids), all_types, offsets, labels, tokenizer.pad_token_id, special)
 
 
 def _texts(

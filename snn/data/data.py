@@ -18,6 +18,8 @@ from snn.data.events_augment import EventAugmentation
 from snn.data.order import Batches
 from snn.data.schema import DatasetConfig
 from snn.data.split import Split
+from snn.data.text import TextSplit
+from snn.data.text_augment import TextAugmentation
 from snn.errors import DataError, did_you_mean
 
 
@@ -121,11 +123,8 @@ class Data:
             lengths=rows.lengths if bucket else None,
             limit=limit,
         )
-        augmentation = None
-        kind: Any = Augmentation if self.config.events is None else EventAugmentation
-        wanted = kind.wanted(self.config)
-        if wanted and split == "train" and (shuffle if augment is None else augment):
-            augmentation = kind(self.config, self.seed, epoch, len(rows))
+        vary = split == "train" and (shuffle if augment is None else augment)
+        augmentation = self._augmentation(rows, epoch) if vary else None
         return _Loader(
             _Rows(rows, augmentation),
             batch_sampler=batches,
@@ -135,6 +134,15 @@ class Data:
             # Without one of its own, a loader moves the global generator each time it is iterated.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _augmentation(self, rows: Split, epoch: int) -> Any:
+        """What varies the rows of an epoch; None: nothing does."""
+        if isinstance(rows, TextSplit):
+            if not TextAugmentation.wanted(self.config):
+                return None
+            return TextAugmentation(self.config, self.seed, epoch, rows.ids, rows.lengths, rows.special)
+        kind = Augmentation if self.config.events is None else EventAugmentation
+        return kind(self.config, self.seed, epoch, len(rows)) if kind.wanted(self.config) else None
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())

@@ -102,6 +102,8 @@ class DatasetConfig:
             have 1 where all of them are grey, in all splits.
         mean: Per channel, subtracted from pixels in 0..1. One number serves all channels; empty: 0.
         std: Per channel, divided by after that, > 0. One number serves all channels; empty: 1.
+        augment_tokens: Tokens of training texts are replaced by tokens of other training texts: a share of up to this,
+            in [0, 1), drawn for each text. Its label may then be wrong, so it suits what learns from a teacher alone.
         augment_crop: Training images are cut at random out of a frame padded by this many black pixels. 0:
             off.
         augment_flip: Half of the training images are mirrored, left to right.
@@ -151,6 +153,7 @@ class DatasetConfig:
     channels: int | None = None
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
+    augment_tokens: float = 0.0
     augment_crop: int = 0
     augment_flip: bool = False
     augment_resized_crop: list[float] = field(default_factory=list)
@@ -241,6 +244,10 @@ def check(config: DatasetConfig) -> None:
     for key in ("limit_train", "limit_validation", "limit_test", "image_size", "resize", "max_length"):
         if (value := getattr(config, key)) is not None and value < 1:
             raise DataError(f"dataset.{key}={value}: must be at least 1")
+    if not 0 <= config.augment_tokens < 1:
+        raise DataError(f"dataset.augment_tokens={config.augment_tokens}: a share of 0 or more, below 1")
+    if config.augment_tokens and config.kind != "text":
+        raise DataError(f"dataset.augment_tokens: for texts; dataset.kind is {config.kind}")
     _check_pictures(config)
     if config.events is not None:
         _check_events(config, config.events)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snn.data.split import Split
+from snn.data.text_augment import TextAugmentation
 from snn.data.tokens import encode_texts
 from snn.errors import DataError
 
@@ -25,6 +26,7 @@ class TextSplit(Split):
         labels: Class numbers, int64, or measurements, float32, ``[N]``.
         pad_id: Token that fills the short rows of a batch: behind them, whatever side the tokenizer would pad on, since
             networks here count positions from the first token and may read that one.
+        special: Ids of the tokenizer's special tokens, which no augmentation touches, ``[S]``.
     """
 
     def __init__(
@@ -34,16 +36,17 @@ class TextSplit(Split):
         offsets: np.ndarray,
         labels: np.ndarray,
         pad_id: int,
+        special: Sequence[int] = (),
     ):
         self.ids, self.types, self.offsets, self.labels = ids, types, offsets, labels
-        self.pad_id = pad_id
+        self.pad_id, self.special = pad_id, np.asarray(special, np.int64)
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per row, ``[N]``."""
         return np.diff(self.offsets)
 
-    def batch(self, rows: np.ndarray, augmentation: object = None) -> dict[str, Tensor]:
+    def batch(self, rows: np.ndarray, augmentation: TextAugmentation | None = None) -> dict[str, Tensor]:
         """Return some rows, padded to the longest of them.
 
         Shape:
@@ -54,7 +57,8 @@ class TextSplit(Split):
         position = np.arange(lengths.max())
         mask = position < lengths[:, None]
         source = np.where(mask, starts[:, None] + position, 0)
-        out = {"input_ids": np.where(mask, self.ids[source], self.pad_id), "attention_mask": mask}
+        ids = self.ids if augmentation is None else augmentation.ids
+        out = {"input_ids": np.where(mask, ids[source], self.pad_id), "attention_mask": mask}
         if self.types is not None:
             out["token_type_ids"] = np.where(mask, self.types[source], 0)
         tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in out.items()}
@@ -66,7 +70,7 @@ class TextSplit(Split):
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         at = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         types = None if self.types is None else self.types[at]
-        return TextSplit(self.ids[at], types, offsets, self.labels[rows], self.pad_id)
+        return TextSplit(self.ids[at], types, offsets, self.labels[rows], self.pad_id, self.special)
 
     def contents(self) -> Iterator[np.ndarray]:
         """Everything that a fingerprint covers."""
@@ -101,7 +105,8 @@ def tokenise(
     check_length(tokenizer, max_length, pairs is not None)
     folder = None if cache_dir is None else cache_dir / "tokens"
     tokens = encode_texts(texts, pairs, tokenizer, max_length, truncation_side, folder)
-    return TextSplit(tokens.ids, tokens.types, tokens.offsets, labels, tokenizer.pad_token_id)
+    special = tokenizer.all_special_ids
+    return TextSplit(tokens.ids, tokens.types, tokens.offsets, labels, tokenizer.pad_token_id, special)
 
 
 def check_length(tokenizer: Any, max_length: int, paired: bool) -> None:

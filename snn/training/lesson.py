@@ -132,6 +132,8 @@ def stored(objective: DistilledObjective, session: Session) -> TeacherStore:
     """The teacher's outputs for training and validation texts on disk, computed now if they are not there."""
     if session.dataset.kind != "text":
         raise ConfigError("distillation.cache: pictures vary from epoch to epoch; it is for texts")
+    if session.dataset.augment_tokens:
+        raise ConfigError("distillation.cache: with dataset.augment_tokens, texts vary from epoch to epoch")
     asked = [objective.numbers, objective.hidden, objective.attention, objective.teacher.classes]
     what = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
     name = f"{fingerprint(objective.teacher.network)}-{session.data.fingerprint}-{what}"
