@@ -123,7 +123,8 @@ if wanted corrected; then for at in $corrected; do trained_on corrected_channel 
 if wanted refined; then for at in $refined; do trained_on refined_channel "$at" $solved; done; fi
 own=training.quantized.dataset
 more_pairs() {  # folder: those of other sets too, whose labels are left alone; PAIRS names their folders
-    local number=0 folder
+    local folder
+    number=0
     mkdir -p "$1"
     for folder in "$DATA" ${PAIRS:-"${DATA%/*}/stsb" "${DATA%/*}/rte"}; do
         ln -sf "$(realpath "$folder")/train.tsv" "$1/train_$number.tsv"
@@ -144,7 +145,7 @@ if wanted pairs; then  # as refined, and LSQ as copied, on more pairs
 fi
 if wanted varied; then  # on more pairs still: the set's own with their texts in the other order too, and all with tokens drawn anew
     more_pairs "$out/varied"
-    sed '1{s/sentence1/other/;s/sentence2/sentence1/;s/other/sentence2/}' "$DATA/train.tsv" >"$out/varied/train_swapped.tsv"
+    sed '1{s/sentence1/other/;s/sentence2/sentence1/;s/other/sentence2/}' "$DATA/train.tsv" >"$out/varied/train_$number.tsv"
     for at in $varied; do trained_on varied_channel "$at" $solved $more $own.augment_tokens=0.3 "$splits"; done
 fi
 if wanted exit; then  # a sample stops once it is certain: the margin is chosen on validation
