@@ -1,12 +1,11 @@
-"""ResNet-20: training with QCFS against ReLU; spiking against the quantised network, and against SpikingJelly."""
+"""ResNet-20: training with QCFS against ReLU; spiking against the quantised network."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from snn.functional.fused import fused
 from snn.training.losses import classification_loss
 from snn.training.optimizer import build_optimizer
 
-TRAINING, COLLAPSED, AGAINST = 1 / 0.85, 1.05, 1 / 3  # of the times; QCFS is to train 0.85 × as many pictures
+TRAINING, COLLAPSED = 1 / 0.85, 1.05  # of the times; QCFS is to train 0.85 × as many pictures
 # So small that the networks stay what they are over all rounds.
 SGD = {"_target_": "torch.optim.SGD", "lr": 1e-7, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16}
@@ -38,17 +37,11 @@ def main() -> int:
     options.add_argument(
         "--levels", type=int, default=8, help="QCFS levels in training (default: %(default)s)"
     )
-    options.add_argument(
-        "--only", choices=["training", "execution", "spikingjelly"], help="one of the three parts"
-    )
+    options.add_argument("--only", choices=["training", "execution"], help="one of the two parts")
     args = options.parse_args()
     if args.quick:
         args.rounds, args.T, args.batch, args.eval_batch = 2, [2], 4, 2
-    parts = {
-        "training": compare_training,
-        "execution": compare_execution,
-        "spikingjelly": compare_spikingjelly,
-    }
+    parts = {"training": compare_training, "execution": compare_execution}
     met = [part(args) for name, part in parts.items() if args.only in (None, name)]
     return 0 if all(met) else 1
 
@@ -68,9 +61,11 @@ def pictures(count: int) -> Tensor:
     return torch.randn(count, 3, 32, 32).contiguous(memory_format=torch.channels_last)
 
 
-def quantised(model: nn.Module, levels: int) -> nn.Module:
+def quantised(model: nn.Module, levels: int, batches: Sequence[dict[str, Tensor]] = ()) -> nn.Module:
+    """With QCFS in place of ReLU, thresholds from these batches, or from random pictures."""
     network = snn.quantize(model, RULES, name="qcfs", levels=levels).eval()
-    snn.calibrate(network, [{"pixel_values": pictures(8)}])
+    batches = batches or [{"pixel_values": pictures(8)}]
+    snn.calibrate(network, batches, max_batches=len(batches))
     return network
 
 
@@ -133,46 +128,6 @@ def spiking(qann: nn.Module, T: int, inputs: dict[str, Tensor]) -> dict[str, Cal
         "IF, parallel": partial(fire, execution="parallel", record=False, **inputs),
         "IF, stepwise": partial(fire, execution="stepwise", record=False, **inputs),
     }
-
-
-@torch.no_grad()
-def compare_spikingjelly(args: argparse.Namespace) -> bool:
-    """The same float network, converted by each library, over the same number of steps."""
-    if find_spec("spikingjelly") is None:
-        print("\nSpikingJelly is not installed (pip install 'snn[bench]'): left out", flush=True)
-        return True
-    from spikingjelly.activation_based import functional
-
-    met, pixels = True, pictures(args.eval_batch)
-    relu = resnet(args.quick)
-    theirs = converted_by_spikingjelly(relu)
-    for T in args.T:
-        over_time = pixels.expand(T, *pixels.shape)
-
-        def run(over_time: Tensor = over_time) -> Tensor:
-            functional.reset_net(theirs)
-            return theirs(over_time).mean(0)
-
-        ours = spiking(quantised(relu, T), T, {"pixel_values": pixels})
-        timings = compare(
-            {"SpikingJelly, IF, multi-step": run, **ours}, "SpikingJelly, IF, multi-step", args.rounds
-        )
-        targets = {} if args.quick else {"ParaInf, collapsed": AGAINST}
-        met &= print_timings(f"Against SpikingJelly, T = {T}, batch {args.eval_batch}", timings, targets)
-        print_speed(timings, args.eval_batch)
-    return met
-
-
-def converted_by_spikingjelly(model: nn.Module) -> nn.Module:
-    """Its rate coding: a threshold per layer from the largest activation, norms folded into convolutions."""
-    from spikingjelly.activation_based import ann2snn, functional
-
-    # It traces the forward, and the check of shapes in ours cannot be traced.
-    parts = (model.stem, model.stages, model.pool, model.flatten, model.classifier)
-    recipe = ann2snn.RateCodingRecipe(dataloader=[(pictures(8), None)], mode="Max")
-    network = ann2snn.FXConverter(recipe).convert(nn.Sequential(*parts))  # type: ignore[arg-type]
-    functional.set_step_mode(network, "m")
-    return network.eval()
 
 
 def print_speed(timings: dict[str, Timing], rows: int) -> None:
