@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snn.errors import ConfigError, did_you_mean
+from snn.errors import ConfigError
 
 FILES = [
     "config.json",
@@ -33,7 +33,7 @@ def download(name: str, key: str) -> Path:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"{key}: {name!r} is no local folder and cannot be fetched from the Hub ({reason}); "
-            f"these work without it: a local folder, or a pinned name: {did_you_mean(name, ['minilm'])}"
+            "a local folder works without it, and so does minilm, for BERT, DistilBERT and RoBERTa"
         ) from None
 
 

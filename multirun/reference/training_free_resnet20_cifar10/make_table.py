@@ -23,6 +23,7 @@ import snn
 from snn.config import Config, typed
 from snn.conversion.training_free.balance import balance
 from snn.conversion.training_free.correct import correct
+from snn.conversion.training_free.offsets import set_offsets
 from snn.data.load import load_dataset
 from snn.evaluation.evaluate import evaluate
 from snn.launch import CONF, register
@@ -55,6 +56,7 @@ class Method:
         initial: Membrane at the start, of integrate-and-fire.
         local: Whether thresholds are balanced for spiking inputs.
         rate: Whether thresholds do not depend on T, so that one run is read at every T.
+        offsets: Charge beside the input, ``membrane`` or ``steps``: with ten batches, and up to 16 steps.
     """
 
     neuron: str
@@ -64,6 +66,7 @@ class Method:
     initial: float | None = None
     local: bool = False
     rate: bool = False
+    offsets: str | None = None
 
 
 PARA, IF = "para_inf_channelwise", "integrate_fire"
@@ -79,6 +82,8 @@ METHODS = [
     Method(IF, "rate, 99.9th percentile, membrane from 0", "percentile", None, 0.0, rate=True),
     Method(IF, "rate, maxima, membrane from 0", "max", None, 0.0, rate=True),
     Method(IF, "shift and height, closed form", "mse", CLOSED, 0.5),
+    Method(IF, "shift and height, initial membrane", "mse", CLOSED, 0.5, offsets="membrane"),
+    Method(IF, "shift and height, shift per step", "mse", CLOSED, 0.5, offsets="steps"),
     Method(IF, "local balancing", "percentile", None, 0.5, local=True),
 ]
 
@@ -113,7 +118,8 @@ def cells() -> Iterator[tuple[Method, int, int]]:
         for method in METHODS:
             if (method.neuron, method.local) == (neuron, local):
                 for T in (64,) if method.rate else STEPS:
-                    yield method, count, T
+                    if method.offsets is None or (count == 10 and T <= 16):
+                        yield method, count, T
 
 
 def spiking(method: Method, model: torch.nn.Module, rules: list[Any], batches: list[Any], T: int) -> Any:
@@ -128,6 +134,8 @@ def spiking(method: Method, model: torch.nn.Module, rules: list[Any], batches: l
     options = {} if method.initial is None else {"initial": method.initial}
     if method.local:
         balance(made, batches, T, **options)
+    if method.offsets:
+        set_offsets(made, batches, T, method.offsets, **options)
     return snn.convert(
         made, method.neuron, T, execution="collapsed" if method.neuron == PARA else "stepwise", **options
     )

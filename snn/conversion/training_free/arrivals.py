@@ -16,6 +16,7 @@ from snn.conversion.quantize import quantizers
 from snn.conversion.training_free.branches import calls_in_order, ready, run
 from snn.conversion.training_free.pairs import keep_rows
 from snn.neurons.run import Event, Run
+from snn.progress import progress
 from snn.quantizers.base import Quantizer
 from snn.quantizers.observation import sample_rows
 
@@ -96,7 +97,8 @@ def arrivals(
     training = model.training
     model.eval()
     budget = max(1, rows // len(taken))
-    for layer, calls in calls_in_order(model, taken[0], quantizers(model)).items():
+    order = calls_in_order(model, taken[0], quantizers(model))
+    for layer, calls in progress(order.items(), "charges, layer by layer"):
         network = convert(model, "integrate_fire", T, initial=initial)
         parts: list[Tensor] = []
         wanted: list[Tensor] = []

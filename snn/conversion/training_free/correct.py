@@ -16,6 +16,7 @@ from snn.conversion.training_free.reference import Reference, reference_activati
 from snn.conversion.training_free.rules import RULES, Rule
 from snn.conversion.training_free.weights import Moments, input_rows, solvable, solve
 from snn.errors import ConfigError, ConversionError, did_you_mean
+from snn.progress import progress
 from snn.quantizers.base import Quantizer
 from snn.quantizers.da_qcfs import DAQCFS
 
@@ -146,6 +147,8 @@ def _layerwise(
     networks, budget = (model, reference_branch(model, reference)), max(1, rows // len(batches))
     linear = [name for name, module in model.named_modules() if weights and solvable(module)]
     waiting = calls_in_order(model, batches[0], [*rules, *linear])
+    corrected = progress(range(len(waiting)), "corrections, layer by layer")
+    next(corrected, None)
 
     def take(module: nn.Module, x: Tensor, turn: int) -> Tensor:
         keep = rows_of if isinstance(module, Quantizer) else input_rows
@@ -162,6 +165,7 @@ def _layerwise(
         if calls_seen[name] < waiting[name]:
             return True
         calls = waiting.pop(name)
+        next(corrected, None)
         if isinstance(module, Quantizer):
             rules[name].fit(pairs.pop(name))
         else:
