@@ -36,7 +36,7 @@ class TextSplit(Split):
         offsets: np.ndarray,
         labels: np.ndarray,
         pad_id: int,
-        special: Sequence[int] = (),
+        special: Sequence[int] | np.ndarray = (),
     ):
         self.ids, self.types, self.offsets, self.labels = ids, types, offsets, labels
         self.pad_id, self.special = pad_id, np.asarray(special, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from snn.errors import ConfigError
 from snn.models import create_model
 from snn.training.distillation import Adapter, DistilledObjective, load_adapter, save_adapter
 from snn.training.layer_map import layer_map
+from snn.training.lesson import stored
 from snn.training.losses import classification_loss, distillation_loss, error_weights, masked_difference
 from snn.training.objective import LabelObjective
 from snn.training.taps import Taps
@@ -387,3 +389,19 @@ def test_a_random_head_has_no_say_in_the_fingerprint(tmp_path: Path) -> None:
     with torch.no_grad():
         trained.classifier.bias[0] += 1
     assert fingerprint(trained) != before
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ({"kind": "image", "augment_tokens": 0.0}, "distillation.cache: pictures vary"),
+        (
+            {"kind": "text", "augment_tokens": 0.1},
+            "distillation.cache: with dataset.augment_tokens, texts vary",
+        ),
+    ],
+)
+def test_what_varies_is_not_kept(dataset: dict[str, Any], message: str) -> None:
+    session: Any = SimpleNamespace(dataset=SimpleNamespace(**dataset))
+    with pytest.raises(ConfigError, match=message):
+        stored(None, session)  # type: ignore[arg-type]
