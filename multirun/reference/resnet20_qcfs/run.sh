@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|steps|longer_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|steps|longer_steps|bf16_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, bf16_steps bf16.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -92,15 +92,30 @@ if wanted faded; then  # QCFS fades in over the last five epochs alone, and lear
             training.compile=true "checkpoint=$out/longer_relu/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]"
     done
 fi
-over_time() {  # checkpoint, what its jobs are called: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
+if wanted bf16; then  # as sizes, in bf16 where the machine has it; the teacher is the best of ReLU
+    bf16() { train "$@" scheduler=linear; }
+    from() { echo "checkpoint=$out/$1 scheduler.warmup=0"; }
+    bf16 bf16_trunk dataset.image_size=24 training.float.epochs=14 scheduler.final=0.5 "training.stages=[float]"
+    bf16 bf16_relu $(from bf16_trunk/stages/float) training.float.epochs=5 training.float.lr=0.05 scheduler.final=0.5 "training.stages=[float]"
+    bf16 bf16_relu_still $(from bf16_relu/stages/float) training.float.epochs=5 training.float.lr=0.025 dataset.augment_crop=0 \
+        "training.stages=[float,evaluate]"
+    for L in ${LEVELS:-4 8}; do
+        learn="T=$L training.compile=true training.quantized.epochs=5 training.quantized.distill=0.7 distillation.teacher=$out/bf16_relu_still"
+        bf16 bf16_$L $(from bf16_trunk/stages/float) $learn training.quantized.lr=0.05 scheduler.final=0.5 "training.stages=[calibrate,quantized]"
+        bf16 bf16_still_$L $(from bf16_$L/stages/quantized) $learn training.quantized.lr=0.025 dataset.augment_crop=0 \
+            "training.stages=[quantized,convert,evaluate]"
+    done
+fi
+over_time() {  # checkpoint, what its jobs are called, test pictures of integrate-and-fire: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     local T
     for T in 1 2 4 8 16 32; do
         job para_inf_$2_$T evaluate.py "checkpoint=$out/$1" conversion.thresholds=fixed neuron=para_inf T=$T execution=collapsed
     done
-    job if_$2 evaluate.py "checkpoint=$out/$1" conversion.thresholds=fixed neuron=integrate_fire T=32 execution.chunk=8 dataset.limit_test=2000
+    job if_$2 evaluate.py "checkpoint=$out/$1" conversion.thresholds=fixed neuron=integrate_fire T=32 execution.chunk=8 ${3:+dataset.limit_test=$3}
 }
-if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L; done; fi
-if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L; done; fi
+if wanted steps; then for L in ${LEVELS:-4 8}; do over_time qcfs_$L $L 2000; done; fi
+if wanted longer_steps; then for L in ${LEVELS:-4 8}; do over_time longer_still_$L longer_$L 2000; done; fi
+if wanted bf16_steps; then for L in ${LEVELS:-4 8}; do over_time bf16_still_$L bf16_$L; done; fi
 if wanted few; then  # few steps: charge beside the input, and the converted network trained on through time, on a part of the training pictures
     fixed="conversion.thresholds=fixed dataset.limit_test=2000"
     trained_on() {  # neuron, T, overrides
