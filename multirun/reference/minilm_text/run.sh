@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # MiniLM on one data set: trained in float, quantised, trained on, made to spike and measured, at several numbers of levels.
-#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|copied|layers|spikezip|para_inf|training_free|solved|corrected|refined|pairs|varied|told|exit|if]
+#   DATA=folder_with_the_files SEED=0 bash multirun/reference/minilm_text/run.sh trec [float|lsq|copied|layers|spikezip|para_inf|training_free|solved|solved_more|corrected|refined|pairs|varied|told|exit|if]
 # A job that has left its summary.json is not run again. The second argument runs one part alone; all others need float. A third
 # names the codes or time steps to run, per channel: bash run.sh trec para_inf "8 4"
 set -euo pipefail
@@ -9,7 +9,7 @@ dataset=$1 part=${2:-all} only=${3:-} seed=${SEED:-0} out=${OUT:-outputs/minilm_
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor;
 # towards the float network's predictions alone JOB:EPOCHS:RATE, since the fewer levels, the further weights have to go; :FADE of
 # the steps let quantisers fade in.
-batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1e-4" lsq_tensor= para_inf_tensor= spikezip= copied= layers= refined= pairs= pairs_lsq= varied= told= training_free=8
+batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1e-4" lsq_tensor= para_inf_tensor= spikezip= copied= layers= refined= pairs= pairs_lsq= varied= told= solved_more= training_free=8
 float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
 lesson=  # of quantised training with shift and height: what else is learnt from the float network
@@ -28,7 +28,7 @@ case $dataset in
         lesson="$small training.monitor=loss"  # 408 pairs say little about which epoch is best
         layers_lesson="training.quantized.lr=5e-5 $alone training.monitor=loss"
         pairs="8:2:5e-5 4:3:5e-5:0.4 2:4:1e-4:0.4" pairs_lsq=16:2:5e-5
-        varied="4:5:1e-4:0.3 2:6:1e-4:0.3" told="4:2:3e-5 2:2:3e-5" ;;
+        varied="4:5:1e-4:0.3 2:6:1e-4:0.3" told="4:2:3e-5 2:2:3e-5" solved_more=8 ;;
     rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
     imdb) float=2 lsq=16:0 para_inf="8:0 4:0 2:0 16:0" rows=500 ;;
@@ -45,7 +45,7 @@ chosen() {  # those of the jobs that the third argument names
 }
 [ -n "$only" ] && lsq_tensor= para_inf_tensor=
 lsq=$(chosen $lsq) para_inf=$(chosen $para_inf) spikezip=$(chosen $spikezip) layers=$(chosen $layers) copied=$(chosen $copied)
-training_free=$(chosen $training_free) corrected=$(chosen $corrected) refined=$(chosen $refined) pairs=$(chosen $pairs) pairs_lsq=$(chosen $pairs_lsq) varied=$(chosen $varied) told=$(chosen $told)
+training_free=$(chosen $training_free) corrected=$(chosen $corrected) refined=$(chosen $refined) pairs=$(chosen $pairs) pairs_lsq=$(chosen $pairs_lsq) varied=$(chosen $varied) told=$(chosen $told) solved_more=$(chosen $solved_more)
 
 train() {  # folder, then overrides
     local folder=$1
@@ -119,6 +119,11 @@ trained_on() {  # folder, STEPS:EPOCHS:RATE:FADE, overrides: without labels and 
 }
 if wanted training_free; then for at in $training_free; do untrained "training_free_channel_$at" "$at" conversion=training_free; done; fi
 if wanted solved; then for at in $training_free; do untrained "solved_channel_$at" "$at" $solved; done; fi
+if wanted solved_more; then  # from 24 batches, all of their tokens, which takes 6 GB for MRPC
+    for at in $solved_more; do
+        untrained "solved_more_channel_$at" "$at" $solved quantization.batches=24 conversion.correction.rows=65536
+    done
+fi
 if wanted corrected; then for at in $corrected; do trained_on corrected_channel "$at" conversion=training_free; done; fi
 if wanted refined; then for at in $refined; do trained_on refined_channel "$at" $solved; done; fi
 own=training.quantized.dataset
