@@ -95,7 +95,7 @@ class Data:
             workers: Processes that prepare batches; 0: this one does.
             bucket: Group texts of similar length, which saves padding; changes the order even without
                 ``shuffle``. Has no effect on images.
-            augment: Vary training images at random as the config says; None: as ``shuffle``.
+            augment: Vary training rows at random as the config says; None: as ``shuffle``.
             limit: Only so many batches, of rows spread evenly over the split; None: all.
 
         Shape:
