@@ -29,7 +29,7 @@ NAMES = {
     "refined": "ParaInf, shift, height and weights",
     "pairs": "ParaInf, shift, height and weights, more pairs",
     "varied": "ParaInf, shift, height and weights, more pairs, tokens drawn anew",
-    "told": "the same, then predictions alone",
+    "told": "ParaInf, as the one before, then predictions alone",
     "lsq": "ST-BIF",
     "copied": "ST-BIF, float network's predictions alone",
     "layers": "ST-BIF, layers learnt",
@@ -60,6 +60,9 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             continue
         kind, granularity, number = re.fullmatch(r"(\w+)_(channel|tensor)_(\d+)", job).groups()  # type: ignore[union-attr]
         results = summary["results"]
+        first = path.parent.parent / "float" / "summary.json"
+        if "float" not in results and first.exists():  # a run that started from a quantised network
+            results = json.loads(first.read_text("utf-8"))["results"] | results
         spiking = results["spiking"]
         metric = next(iter(METRICS.keys() & spiking["metrics"].keys() - {"accuracy"}), "accuracy")
         metric = "accuracy" if "accuracy" in spiking["metrics"] and metric == "f1" else metric
