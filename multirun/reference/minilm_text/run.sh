@@ -28,7 +28,7 @@ case $dataset in
         lesson="$small training.monitor=loss"  # 408 pairs say little about which epoch is best
         layers_lesson="training.quantized.lr=5e-5 $alone training.monitor=loss"
         pairs="8:2:5e-5 4:3:5e-5:0.4 2:4:1e-4:0.4" pairs_lsq=16:2:5e-5
-        varied="4:5:1e-4:0.3 2:3:1e-4:0.3" told="4:2:3e-5 2:2:5e-5" solved_more=8 ;;
+        varied="4:5:1e-4:0.3 2:3:1e-4:0.3" told="4:2:3e-5 2:1:5e-5" solved_more=8 ;;
     rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
     imdb) float=2 lsq=16:0 para_inf="8:0 4:0 2:0 16:0" rows=500 ;;
