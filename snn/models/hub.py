@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snn.errors import ConfigError
+from snn.errors import ConfigError, did_you_mean
 
 FILES = [
     "config.json",
@@ -30,10 +30,11 @@ def download(name: str, key: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason, hint = str(error).strip().splitlines()[0], did_you_mean(name, ["minilm"])
+        meant = f"; {hint}" if hint.startswith("did you mean") else ""
         raise ConfigError(
             f"{key}: {name!r} is no local folder and cannot be fetched from the Hub ({reason}); "
-            "a local folder works without it, and so does minilm, for BERT, DistilBERT and RoBERTa"
+            f"a local folder works without it, and so does minilm, for BERT, DistilBERT and RoBERTa{meant}"
         ) from None
 
 
