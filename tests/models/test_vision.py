@@ -192,7 +192,7 @@ ACTIVATIONS = sorted(set(create_act._ACT_LAYER_DEFAULT) - {"identity"})
 def test_every_activation_of_timm_has_a_rule_with_its_sign(name: str) -> None:
     rules = parse_rules(composed("train", "model=timm").model.places["full"])
     module = create_act.create_act_layer(name)
-    fitting = [rule for rule in rules if rule.fits("act", module)]
+    fitting = [rule for rule in rules if rule.type and rule.fits("act", module)]
     assert [rule.options["signed"] for rule in fitting] == [
         bool((module(torch.linspace(-6, 6, 99)) < 0).any())
     ]
@@ -212,13 +212,28 @@ def test_para_inf_is_exact_with_hard_activations_and_gates() -> None:
     kinds = ("ReLU", "Hardswish", "Hardsigmoid")
     places = [name for name, module in model.named_modules() if type(module).__name__ in kinds]
     quantised = snn.quantize(
-        model, composed("train", "model=timm").model.places["full"], name="qcfs", levels=4
+        model, composed("train", "model=timm").model.places["full"], name="qcfs", levels=4, example=inputs
     )
     assert len(quantizers(quantised)) == len(places) == 42
     snn.calibrate(quantised, [inputs])
     report = snn.verify(quantised, snn.convert(quantised, "para_inf", T=4), [inputs])
     report.raise_for_tolerance()
     assert report.differing == 0
+
+
+@pytest.mark.parametrize("name", ["mobilevitv2_050", "dm_nfnet_f0"])
+def test_activations_that_have_no_module_of_torch_are_quantised(name: str) -> None:
+    model = timm(name=name)
+    made = snn.plan(model, composed("train", "model=timm").model.places["full"], example=batch(model, rows=1))
+    assert made.trace is not None
+    work = [entry for entry in made.trace.dense if entry.op in ("relu", "gelu", "silu")]
+    assert [entry.module for entry in work if not entry.quantized] == []
+    kinds = {(step.kind, step.call, step.do) for step in made.actions}
+    expected = {
+        "mobilevitv2_050": {("SiLU", None, "append"), ("LinearSelfAttention", "relu", "replace")},
+        "dm_nfnet_f0": {("GammaAct", None, "append"), ("ReLU", None, "replace"), ("Sigmoid", None, "append")},
+    }
+    assert kinds == expected[name]
 
 
 @pytest.mark.parametrize("kind", ["LeakyReLU", "Hardswish", "ReLU6"])

@@ -8,7 +8,7 @@ dataset=$1 part=${2:-all} only=${3:-} seed=${SEED:-0} out=${OUT:-outputs/minilm_
 
 # Epochs in float, then JOB:EPOCHS of quantised training (codes of LSQ, time steps of ParaInf), per channel and per tensor;
 # towards the float network's predictions alone JOB:EPOCHS:RATE, since the fewer levels, the further weights have to go; :FADE of
-# the steps let quantisers fade in.
+# the steps let quantisers fade in; :BATCHES that thresholds and weights start from, all of their tokens (24 of MRPC take 6 GB).
 batch=32 lsq=16:2 para_inf="8:2 4:3 2:6 16:0" corrected="8:3:2e-5 4:4:4e-5 2:8:1e-4" lsq_tensor= para_inf_tensor= spikezip= copied= layers= refined= pairs= pairs_lsq= varied= told= solved_more= training_free=8
 float_lr=null  # rate of training in float; null: that of the optimiser
 lr=1e-4 share=0.5  # of quantised training: rate, and share of the float network's predictions in the loss
@@ -28,10 +28,10 @@ case $dataset in
         lesson="$small training.monitor=loss"  # 408 pairs say little about which epoch is best
         layers_lesson="training.quantized.lr=5e-5 $alone training.monitor=loss"
         pairs="8:2:5e-5 4:3:5e-5:0.4 2:4:1e-4:0.4" pairs_lsq=16:2:5e-5
-        varied="4:5:1e-4:0.3 2:3:1e-4:0.3" told="4:2:3e-5 2:1:5e-5" solved_more=8 ;;
+        varied="4:5:1e-4:0.3 2:6:1e-4:0.3:24" told="4:2:3e-5 2:2:5e-5" solved_more=8 ;;
     rte) float=5 float_lr=3e-5 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" lr=3e-5 share=0.9 ;;
     stsb) float=4 ;;
-    imdb) float=2 lsq=16:0 para_inf="8:0 4:0 2:0 16:0" rows=500 ;;
+    imdb) float=2 lsq=16:1 para_inf="8:0 4:1 2:1 16:0" rows=500 ;;
     *) echo "unknown data set $dataset" >&2; exit 2 ;;
 esac
 
@@ -110,20 +110,17 @@ untrained() {  # folder, time steps, then overrides: shift and height of every c
     shift 2
     train "$folder" "checkpoint=$out/float/stages/float" T="$steps" execution=collapsed ${rows:+dataset.limit_test=$rows} "$@"
 }
-trained_on() {  # folder, STEPS:EPOCHS:RATE:FADE, overrides: without labels and dropout, towards the float network's predictions, and $lesson
-    local folder=$1 steps epochs rate fade
-    IFS=: read -r steps epochs rate fade <<<"$2"
+many() { echo "quantization.batches=$1 conversion.correction.rows=65536"; }
+trained_on() {  # folder, STEPS:EPOCHS:RATE:FADE:BATCHES, overrides: no labels, no dropout, towards the float network's predictions, and $lesson
+    local folder=$1 steps epochs rate fade batches
+    IFS=: read -r steps epochs rate fade batches <<<"$2"
     shift 2
     spiking "${folder}_$steps" "$epochs" T="$steps" execution=collapsed $(copying "$rate") \
-        ${fade:+training.quantized.fade=$fade} "$@" $lesson
+        ${fade:+training.quantized.fade=$fade} "$@" ${batches:+$(many "$batches")} $lesson
 }
 if wanted training_free; then for at in $training_free; do untrained "training_free_channel_$at" "$at" conversion=training_free; done; fi
 if wanted solved; then for at in $training_free; do untrained "solved_channel_$at" "$at" $solved; done; fi
-if wanted solved_more; then  # from 24 batches, all of their tokens, which takes 6 GB for MRPC
-    for at in $solved_more; do
-        untrained "solved_more_channel_$at" "$at" $solved quantization.batches=24 conversion.correction.rows=65536
-    done
-fi
+if wanted solved_more; then for at in $solved_more; do untrained "solved_more_channel_$at" "$at" $solved $(many 24); done; fi
 if wanted corrected; then for at in $corrected; do trained_on corrected_channel "$at" conversion=training_free; done; fi
 if wanted refined; then for at in $refined; do trained_on refined_channel "$at" $solved; done; fi
 own=training.quantized.dataset
