@@ -7,7 +7,9 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +53,20 @@ def trains_predictions(config: Config, stage: str) -> bool:
     return (own or config.dataset).labelled and reaches_head(*lesson(config, stage))
 
 
+@contextmanager
+def keys_of(config: Config, stage: str) -> Iterator[None]:
+    """Let an error that speaks of ``distillation.KEY`` name the stage's own section where that is what counts."""
+    own = getattr(config.training, stage).distillation
+    try:
+        yield
+    except ConfigError as error:
+        if own is None:
+            raise
+        inherited = own.teacher in (None, config.distillation.teacher)
+        key = r"(?<![\w.])distillation\." + (r"(?!teacher\b)" if inherited else "")
+        raise ConfigError(re.sub(key, f"training.{stage}.distillation.", str(error))) from None
+
+
 def check_lesson(session: Session, stage: str) -> None:
     """Refuse what a stage cannot learn, as far as that can be told without a look at the networks.
 
@@ -67,7 +83,8 @@ def check_lesson(session: Session, stage: str) -> None:
     if share > 0 and (learnt.hidden > 0 or learnt.attention > 0):
         _refuse_layers(dataset, stage)
     if share > 0 and learnt.teacher is not None:
-        find_teacher(learnt.teacher, session)
+        with keys_of(session.config, stage):
+            find_teacher(learnt.teacher, session)
 
 
 def build_objective(
@@ -88,13 +105,14 @@ def build_objective(
     learnt, share = lesson(session.config, stage)
     if share == 0:
         return LabelObjective(list(session.dataset.metrics), session.config.training)
-    if learnt.teacher is None:
-        teacher = Teacher(own_teacher())
-    else:
-        teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
-    objective = _distilled(session, stage, student, teacher)
-    if learnt.cache:
-        objective.taught = stored(objective, session)
+    with keys_of(session.config, stage):
+        if learnt.teacher is None:
+            teacher = Teacher(own_teacher())
+        else:
+            teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
+        objective = _distilled(session, stage, student, teacher)
+        if learnt.cache:
+            objective.taught = stored(objective, session)
     return objective
 
 
@@ -113,7 +131,8 @@ def rehearse_lesson(session: Session, stage: str, student: nn.Module) -> None:
     learnt, share = lesson(session.config, stage)
     if share == 0 or learnt.teacher is None:
         return
-    with torch.random.fork_rng(devices=[]):  # what a teacher lacks, it gets at random
+    # What a teacher lacks, it gets at random.
+    with torch.random.fork_rng(devices=[]), keys_of(session.config, stage):
         teacher = load_teacher(learnt.teacher, session, logits=learnt.logits > 0)
         _distilled(session, stage, copy.deepcopy(student).to(session.device), teacher)
 

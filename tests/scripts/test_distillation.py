@@ -354,8 +354,14 @@ def test_nothing_to_learn_from(refused: Refused, student: list[str], tmp_path: P
 
 
 def test_a_later_stage_without_its_teacher(refused: Refused, row: list[str], tmp_path: Path) -> None:
-    gone = "training.layers.distillation.teacher=./nowhere"
-    assert "no file or folder './nowhere'" in refused([*row, gone])
+    found = refused([*row, "training.layers.distillation.teacher=./nowhere"])
+    assert "no file or folder './nowhere'" in found
+    assert "training.layers.distillation.teacher" in found
+    layers = refused([*row, "training.layers.distillation.layers=[5]"])
+    assert "training.layers.distillation.layers=[5]" in layers
+    everywhere = refused([*row, "distillation.teacher=./nowhere"])
+    assert "distillation.teacher" in everywhere
+    assert "training" not in everywhere
     assert not (tmp_path / "run" / "stages").exists()  # where the first stage would have left its network
 
 
