@@ -15,6 +15,7 @@ import numpy as np
 
 from snn.data.archive import ARCHIVE_ENDINGS, read_archive
 from snn.data.folder import class_folders, found_splits, read_folder
+from snn.data.released import released
 from snn.data.schema import DatasetConfig, split_names, without_split
 from snn.data.table import Source, Table
 from snn.errors import DataError
@@ -38,10 +39,10 @@ def load_files(config: DatasetConfig) -> Source:
     if root.is_file():
         table = read_file(root)
         return Source({"train": table}, str(root), class_folders(table))
-    tables = {}
+    tables, own = {}, released(root, config.name)
     for split, stem in found_splits(root, split_names(config)).items():
         if stem is not None:
-            tables[split] = _read(find_files(root, split, stem))
+            tables[split] = own[stem]() if stem in own else _read(find_files(root, split, stem))
     origin = f"{root} ({', '.join(table.where for table in tables.values())})"
     return Source(tables, origin, class_folders(tables["train"]))
 
