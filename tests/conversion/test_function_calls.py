@@ -312,5 +312,5 @@ def test_a_call_that_returns_no_tensor() -> None:
 def test_a_call_inside_a_module_that_is_replaced() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.GELU())
     rules = [{"match": "1", "do": "replace"}, {"match": "1", "call": "gelu"}]
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"rules\[1\].*1, which is replaced as a whole"):
         snn.plan(model, rules)

@@ -361,6 +361,11 @@ def test_synthetic_motion_is_what_it_says() -> None:
             assert (down > 0) == (motion == "down"), row
         if motion in ("growing", "shrinking"):
             assert (after > before) == (motion == "growing"), row
+        if motion.endswith("clockwise"):
+            bins = np.array_split(np.arange(len(e.t)), 6)
+            x, y = (np.array([part[rows].mean() for rows in bins]) for part in (e.x, e.y))
+            turn = np.diff(np.unwrap(np.arctan2(y - y.mean(), x - x.mean()))).sum()
+            assert (turn > 0) == (motion == "clockwise"), row  # y points down
 
 
 def test_the_synthetic_set_loads(tmp_path: Path) -> None:
@@ -381,9 +386,11 @@ def test_the_synthetic_set_loads(tmp_path: Path) -> None:
 
 
 def test_a_header_of_the_camera_is_read(tmp_path: Path) -> None:
-    """A comment may hold anything up to its end."""
+    """A comment may hold anything up to its end, but the first one says the version."""
     e = events()
     raw = aedat2(tmp_path / "a.aedat", e).read_bytes()
+    (tmp_path / "c.aedat").write_bytes(raw.replace(b"# This", b"# \xff\x00 This", 1))
+    assert equal(read_aedat(tmp_path / "c.aedat"), e)
     (tmp_path / "b.aedat").write_bytes(raw.replace(b"# This", b"#!AER-DAT? \xff # This", 1))
     with pytest.raises(DataError, match="AEDAT version"):
         read_aedat(tmp_path / "b.aedat")

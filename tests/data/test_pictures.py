@@ -61,7 +61,7 @@ def test_in_memory_and_decoded_each_time_are_the_same(folder: Path) -> None:
     assert isinstance(lazy.splits["train"], FileSplit)
     assert not isinstance(kept.splits["train"], FileSplit)
     for split in kept.splits:
-        for one, other in zip(kept.loader(split, 5), lazy.loader(split, 5, workers=1)):
+        for one, other in zip(kept.loader(split, 5), lazy.loader(split, 5, workers=1), strict=True):
             assert torch.equal(one["pixel_values"], other["pixel_values"])
             assert torch.equal(one["labels"], other["labels"])
     assert kept.fingerprint != load(folder, in_memory=True, mean=[0.5]).fingerprint

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 
 from snn.errors import ConfigError
 from snn.evaluation.scores import Confusion, Scores, check_scores, matthews
@@ -45,7 +45,8 @@ def test_scores_of_classes(sizes: list[int], classes: int) -> None:
         assert found["f1"][t] == pytest.approx(expected, abs=1e-12)
     confusion = scores.confusion()
     assert confusion is not None
-    assert confusion.sum() == 13
+    expected = confusion_matrix(labels, logits[-1].argmax(-1), labels=range(classes))
+    assert confusion.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -88,6 +88,8 @@ def test_spikes_and_operations_are_the_same(jelly: Any) -> None:
     first, *rest = counts.products
     assert found["0"]["macs"] == sum(first.macs) > 0
     assert found["0"].get("acs", 0) == 0
+    assert [product.product.module for product in rest] == [name for name in found if name != "0"]
+    assert len(rest) == 4
     for product in rest:
         name = product.product.module
         added = sum(sum(factor) for factor in product.accumulates)

@@ -62,6 +62,13 @@ def test_only_the_feed_forward_part_spikes_under_ffn(name: str, args: dict) -> N
     assert len(quantizers(quantised)) == 2
     report = trace(quantised, batch(model))
     behind = {product.module for product in report.products if product.spiking}
+    last = {
+        "bert": "output.dense",
+        "roberta": "output.dense",
+        "distilbert": "ffn.lin2",
+        "t5_encoder": "DenseReluDense.wo",
+    }
+    assert all(module.endswith(last[name]) and "attention" not in module for module in behind)
     assert len(behind) == (0 if args.get("gated") else 2), "a product with an analog gate is analog"
     assert not report.fully_spiking
 

@@ -148,7 +148,9 @@ def test_state_dict_carries_any_number_of_channels(name: str) -> None:
 
 @every_quantizer
 def test_arguments_rebuild_it(name: str) -> None:
-    quantizer = make(name, levels=6, signed=True, granularity="tensor", axis=1, init="ema20")
+    given = {"levels": 6, "signed": True, "granularity": "tensor", "axis": 1, "init": "ema20"}
+    quantizer = make(name, **given)
+    assert given.items() <= quantizer.arguments().items()
     assert make(name, **quantizer.arguments()).arguments() == quantizer.arguments()
 
 

@@ -274,7 +274,7 @@ def test_a_quantised_network_learns_on_texts_without_labels(
     assert kept["about"]["lineage"]["data_fingerprint"] == summary["lineage"]["data_fingerprint"]
     assert kept["labels"] == yaml.safe_load((folder / "checkpoint" / "model.yaml").read_text())["labels"]
     assert len(kept["labels"]) == 2
-    assert summary["results"]["quantized"]["metrics"]["accuracy"] >= 0
+    assert summary["results"]["quantized"]["samples"] == 16
 
 
 def test_texts_that_the_run_is_measured_on_are_not_learnt_from(

@@ -64,9 +64,9 @@ def test_the_spiking_network_measures_what_the_quantised_one_does(trained: Path)
 
 def test_another_T_goes_through_the_other_scripts(trained: Path, tmp_path: Path) -> None:
     found = evaluate_checkpoint(composed("evaluate", f"checkpoint={trained}", "T=16", *SMALL), tmp_path)
-    assert found == pytest.approx(
-        read_json(tmp_path / "summary.json")["results"]["spiking"]["metrics"]["pearson"]
-    )
+    spiking = read_json(tmp_path / "summary.json")["results"]["spiking"]
+    assert found == pytest.approx(spiking["metrics"]["pearson"])
+    assert spiking["T"] == len(spiking["per_timestep"]["pearson"]) == 16
 
 
 def test_a_read_out_for_classes_is_refused(trained: Path, text: list[str], tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_the_saved_config_composes_to_itself(finished: Path) -> None:
     config = typed(saved)  # type: ignore[arg-type]
     assert isinstance(config, Config)
     check(config, "train")
+    assert OmegaConf.to_container(OmegaConf.structured(config)) == OmegaConf.to_container(saved)
     assert "${" not in (finished / "config.yaml").read_text()
 
 
@@ -186,7 +187,8 @@ def test_the_reports_name_the_figures_of_the_summary(finished: Path) -> None:
     report = (finished / "report.md").read_text()
     spiking = summary["results"]["spiking"]
     assert "figures/accuracy_over_time.png" in report
-    assert str(spiking["agreement"]["samples"]) in report
+    assert f"{spiking['metrics']['accuracy']:.4f}" in report
+    assert f"{spiking['agreement']['samples']}" in report
     conversion = (finished / "conversion.md").read_text()
     verification = read_json(finished / "conversion.json")["verification"]
     assert verification["passed"]

@@ -331,17 +331,23 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "resume").exists()
 
 
-def test_precision() -> None:
+def test_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     assert autocast_type("no", cpu) is None
     assert autocast_type("bf16", cpu) is torch.bfloat16
-    assert autocast_type("auto", cpu) in (None, torch.bfloat16)
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
+        assert autocast_type("auto", cpu) is (torch.bfloat16 if able else None)
 
 
 def test_bf16_trains_weights_of_float32(tmp_path: Path) -> None:
     model = seeded()
     before = weights(model)
+    types = set()
+    model.first.register_forward_hook(lambda layer, given, out: types.add((layer.training, out.dtype)))
     _, record, _ = train(model, config(precision="bf16"), stage(epochs=1), tmp_path)
+    assert (True, torch.bfloat16) in types
+    assert (True, torch.float32) not in types
     after = weights(model)
     assert {v.dtype for v in after.values()} == {torch.float32}
     assert not torch.equal(after["first.weight"], before["first.weight"])

@@ -69,6 +69,7 @@ def test_mixed_precision(name: str, neuron: str) -> None:
     out.float().square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     assert all(before == after for before, after in currents)
+    assert torch.bfloat16 in {before for before, _ in currents}
 
 
 @every_model
@@ -119,12 +120,19 @@ def test_with_the_released_neuron_qkformer_depends_on_the_batch() -> None:
 
 
 def test_every_signal_between_layers_is_a_spike_or_a_count_of_spikes() -> None:
-    model = small("spikformer")
+    model = small("spikformer", depth=2)
     seen: list[torch.Tensor] = []
+    fired: list[torch.Tensor] = []
+    for module in model.modules():
+        if isinstance(module, NativeNeuron):
+            module.register_forward_hook(lambda _module, _inputs, out: fired.append(out))
     for block in model.blocks:
         block.register_forward_hook(lambda _module, _inputs, out: seen.append(out))
     model(frames(model))
-    assert all(set(x.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0} for x in seen)
+    assert len(seen) == 2
+    assert fired
+    assert all(set(x.unique().tolist()) <= {0.0, 1.0} for x in fired)
+    assert all(set(x.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0} for x in seen)
     assert max(x.max() for x in seen) > 1
 
 
