@@ -131,6 +131,18 @@ def test_the_splits_of_a_checkpoint_stay_as_they_were() -> None:
     assert asdict(merge_dataset(saved, the_same, {"test_fraction"})) == saved
 
 
+def test_nor_are_they_cut_otherwise_where_the_data_set_is_named_again() -> None:
+    digits = ["checkpoint=somewhere", "dataset=digits"]
+    same = composed("evaluate", *digits).dataset
+    saved = asdict(same)
+    assert merge_dataset(saved, same) is same
+    another = composed("evaluate", *digits, "dataset.test_fraction=0.5").dataset
+    with pytest.raises(ConfigError, match=r"dataset\.test_fraction=0\.5, but the checkpoint's splits"):
+        merge_dataset(saved, another)
+    elsewhere = composed("evaluate", *digits, "dataset.test_fraction=0.5", "dataset.data_dir=there").dataset
+    assert merge_dataset(saved, elsewhere) is elsewhere
+
+
 @pytest.mark.parametrize("script", ["convert", "evaluate"])
 def test_the_checkpoint_decides_what_is_not_said(script: str) -> None:
     config = composed(script, "checkpoint=somewhere")
@@ -156,11 +168,10 @@ def test_every_model_converts_with_every_neuron(name: str, neuron: str) -> None:
     model = create_model(config.model.name, weights=None, num_classes=3, **arguments).eval()
     asked = config.quantization
     for coverage, rules in config.model.places.items():
-        quantised = quantize(
-            model, rules, name=asked.name, levels=asked.levels, granularity=asked.granularity
-        ).eval()
-        assert quantizers(quantised), coverage
         inputs = batch(model)
+        options = {"name": asked.name, "levels": asked.levels, "granularity": asked.granularity}
+        quantised = quantize(model, rules, example=inputs, **options).eval()
+        assert quantizers(quantised), coverage
         calibrate(quantised, [inputs], init=asked.init, percentile=asked.percentile)
         options = {k: v for k, v in config.neuron.items() if v is not None}
         network = convert(quantised, options.pop("name"), 3, execution=config.execution.mode, **options)

@@ -241,6 +241,16 @@ def convert_and_verify(session: Session, model: nn.Module, T: int | None = None)
     write_json(session.folder / "conversion.json", record)
     write_text(session.folder / "conversion.md", text)
     verdict = record.get("verification", {})
+    if network.execution == "collapsed" and network.kind.exact == "settled" and verdict.get("unsettled", 1):
+        why = (
+            f"{verdict['unsettled']:,} counts would still change"
+            if verdict
+            else "conversion.verify=true tells"
+        )
+        raise ConversionError(
+            f"execution=collapsed gives what neuron={name} settles at, so T={network.T} has to be long enough for that "
+            f"({why}); use execution=stepwise, or a larger T"
+        )
     if verdict and not verdict["passed"]:
         raise ConversionError(f"verification: {verdict['verdict']} (see {session.folder / 'conversion.md'})")
     return network
@@ -286,7 +296,8 @@ def describe(session: Session, model: nn.Module) -> tuple[str, dict[str, Any]]:
 def print_plan(session: Session, model: nn.Module) -> None:
     """Print what every module becomes, or what it takes where it spikes already; nothing is trained."""
     if spikes_by_itself(model):
-        inputs = labels_removed(next(iter(session.batches("validation", 1))))
+        batch = labels_removed(next(iter(session.batches("validation", 1))))
+        inputs = {key: value.to(session.device) for key, value in batch.items()}
         sys.stdout.write(f"{native_plan(model.eval(), inputs)}\n")
         return
     sys.stdout.write(f"{_traced(session, quantized(session, model))}\n")

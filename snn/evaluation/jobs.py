@@ -71,6 +71,9 @@ def evaluate_checkpoint(config: Config, folder: Path) -> float:
     """
     with open_session(config, folder, "evaluate") as session:
         model = load_finished(session)
+        if config.plan:
+            print_plan(session, model)
+            return 0.0
         session.summary["split"] = split = session.evaluated_split()
         analysis = create_analysis(config.analysis)
         if analysis is not None:
@@ -112,4 +115,6 @@ def _network_for(session: Session, model: nn.Module) -> tuple[nn.Module, int | N
                 "name its places with model=NAME (of the same architecture) or quantization.rules"
             )
         model = calibrated(session, quantized(session, model))
+    if session.parent_neuron.get("T") == T:
+        return model, T  # as it was converted, whatever the levels that it was trained with
     return at_levels(session, model, T), T

@@ -343,6 +343,7 @@ def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[
         ConfigError: Other shares of held-out rows: the network would be measured on rows that it was trained on.
     """
     if asked.name != "from_checkpoint":
+        _refuse_another_cut(saved, asked)
         return asked
     known = DatasetConfig.__dataclass_fields__
     restored = DatasetConfig(**{k: v for k, v in saved.items() if k in known})
@@ -357,6 +358,20 @@ def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[
                 )
             setattr(restored, name, value)
     return restored
+
+
+def _refuse_another_cut(saved: dict[str, Any], asked: DatasetConfig) -> None:
+    """The same rows, from which another share is held out: among those are some that the network was trained on."""
+    if any(saved.get(key) != getattr(asked, key) for key in ("name", "data_dir", "hub")):
+        return
+    for split in ("test", "validation"):
+        key = f"{split}_fraction"
+        before, now = saved.get(key), getattr(asked, key)
+        if asked.splits.get(split) is None and before not in (None, now):
+            raise ConfigError(
+                f"dataset.{key}={now}, but the checkpoint's splits were made with {before}: rows that it was trained "
+                f"on would be measured; say dataset.{key}={before}, or nothing about the data set"
+            )
 
 
 def lineage(config: Config) -> dict[str, Any]:

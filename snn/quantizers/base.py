@@ -108,7 +108,7 @@ class Quantizer(nn.Module, ABC):
 
     def clip(self, x: Tensor) -> Tensor:
         """What :meth:`quantize` comes to with so many more levels in its range that rounding can be forgotten."""
-        step, (qmin, qmax), (shift, gain) = self.step_size(x), self.bounds, self.corrections()
+        step, (qmin, qmax), (shift, gain) = self.fine_step(x), self.bounds, self.corrections()
         return uniform_quantize(
             x,
             step / _FINER,
@@ -117,6 +117,10 @@ class Quantizer(nn.Module, ABC):
             shift=None if shift is None else self.aligned(shift, x),
             gain=None if gain is None else self.aligned(gain, x),
         )
+
+    def fine_step(self, x: Tensor) -> Tensor:
+        """The step, with the gradient that it has in :meth:`quantize`."""
+        return self.step_size(x)
 
     def step_for(self, threshold: Tensor) -> Tensor:
         """The step that belongs to a threshold, the largest positive value that is represented."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from snn.errors import ConfigError
-from snn.functional.quantize import lsq
+from snn.functional.quantize import lsq, lsq_step
 from snn.quantizers.base import Quantizer
 
 
@@ -64,3 +64,6 @@ class LSQ(Quantizer):
 
     def quantize(self, x: Tensor) -> Tensor:
         return lsq(x, self.step_size(x), *self.bounds)
+
+    def fine_step(self, x: Tensor) -> Tensor:
+        return lsq_step(self.step_size(x), x, self.bounds[1])

@@ -91,11 +91,11 @@ def _least_error(quantizer: Quantizer, rows: Tensor, top: Tensor) -> Tensor:
         errors = torch.stack([_squared_error(quantizer, rows, c) for c in candidates])
         return errors.argmin(0)
 
-    coarse = torch.linspace(1 / _COARSE, 1, _COARSE)[:, None] * top
+    coarse = torch.linspace(1 / _COARSE, 1, _COARSE, device=top.device)[:, None] * top
     best = search(coarse)
     lower = coarse.gather(0, (best - 1).clamp_min(0)[None])[0]
     upper = coarse.gather(0, (best + 1).clamp_max(_COARSE - 1)[None])[0]
-    fine = torch.lerp(lower, upper, torch.linspace(0, 1, _FINE)[:, None])
+    fine = torch.lerp(lower, upper, torch.linspace(0, 1, _FINE, device=top.device)[:, None])
     return fine.gather(0, search(fine)[None])[0]
 
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from snn.conversion.call import call_model, labels_removed
 from snn.conversion.quantize import quantizers
+from snn.functional.padding import current_mask, valid_positions
 from snn.functional.quantize import codes
 
 
 @torch.no_grad()
 def diagnose(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, float]:
-    """Look at every quantiser on one batch, in evaluation mode.
+    """Look at every quantiser on one batch, in evaluation mode; padding does not count.
 
     Args:
         model: A quantised network.
@@ -38,24 +39,28 @@ def diagnose(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, float]:
         step = quantizer.step_size(x)
         low, high = quantizer.bounds
         code = codes(x, step, low, high)
-        channels = code.movedim(quantizer.resolve_axis(code), -1).flatten(0, -2)
+        counts = current_mask(x)
+        counts = torch.ones_like(x, dtype=torch.bool) if counts is None else counts.expand_as(x)
+        speaks = ((code != 0) & counts).movedim(quantizer.resolve_axis(code), -1).flatten(0, -2)
         edge = (code == high) | (code == low) if low < 0 else code == high
         beyond = (x > (high + 0.5) * step) | ((x < (low - 0.5) * step) if low < 0 else False)
         rows.append(
             {
                 "threshold_crossed": float((quantizer.threshold <= 0).float().mean()),
-                "dead_channels": float((channels == 0).all(0).float().mean()),
-                "saturated": float(edge.float().mean()),
-                "clipped": float(beyond.float().mean()),
-                "unused_levels": 1 - code.unique().numel() / (high - low + 1),
+                "dead_channels": 1 - float(speaks.any(0).float().mean()),
+                "saturated": float(edge[counts].float().mean()),
+                "clipped": float(beyond[counts].float().mean()),
+                "unused_levels": 1 - code[counts].unique().numel() / (high - low + 1),
             }
         )
 
     handles = [q.register_forward_hook(look) for q in found.values()]
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
+    inputs = {key: value.to(device) for key, value in labels_removed(batch).items()}
     model.eval()
     try:
-        call_model(model, labels_removed(batch))
+        with valid_positions(inputs.get("attention_mask")):
+            call_model(model, inputs)
     finally:
         model.train(training)
         for handle in handles:

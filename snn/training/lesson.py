@@ -80,6 +80,11 @@ def check_lesson(session: Session, stage: str) -> None:
             f"dataset={dataset.name} has no labels, so training.{stage} can only learn from a teacher: "
             f"training.{stage}.distill=1, and distillation.teacher=NAME or a float network of the run"
         )
+    if share > 0 and learnt.logits > 0 and learnt.weighting == "error" and dataset.task != "classification":
+        raise ConfigError(
+            f"distillation.weighting=error compares errors of classes; training.{stage} learns on "
+            f"dataset={dataset.name}, whose task is {dataset.task}"
+        )
     if share > 0 and (learnt.hidden > 0 or learnt.attention > 0):
         _refuse_layers(dataset, stage)
     if share > 0 and learnt.teacher is not None:

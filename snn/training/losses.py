@@ -47,6 +47,22 @@ def regression_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.mse_loss(outputs.float()[:, 0], labels.float())
 
 
+def regression_over_time(outputs: Tensor, labels: Tensor, kind: str) -> Tensor:
+    """Mean squared error of a network that spikes by itself: of the mean output over the steps, or of every step.
+
+    Args:
+        outputs: Of each step.
+        labels: Measurements.
+        kind: ``mean`` or ``tet``, see :func:`loss_over_time`.
+
+    Shape:
+        ``[T, B, 1]`` and ``[B]``.
+    """
+    if kind == "tet":
+        return regression_loss(outputs.flatten(0, 1), labels.repeat(len(outputs)))
+    return regression_loss(outputs.float().mean(0), labels)
+
+
 def distillation_loss(
     logits: Tensor, teacher: Tensor, temperature: float, weights: Tensor | None = None
 ) -> Tensor:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from snn.config import TrainingConfig
 from snn.conversion.call import call_model, labels_removed
 from snn.evaluation.evaluate import evaluate
-from snn.training.losses import classification_loss, loss_over_time, regression_loss
+from snn.training.losses import classification_loss, loss_over_time, regression_loss, regression_over_time
 
 Batch = Mapping[str, Tensor]
 
@@ -91,9 +92,16 @@ class LabelObjective(Objective):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of the read-out ``[B, C]``, or ``[T, B, C]``, that of every step of a network that spikes by itself."""
         settings = self.training_config
+        # With another axis they are shares of classes.
+        measured = labels.is_floating_point() and labels.dim() == 1
+        if labels.dim() == 2:  # of the data's classes; a network may know more
+            labels = pad(labels, (0, logits.shape[-1] - labels.shape[1]))
         if logits.dim() == 3:
-            return loss_over_time(logits, labels, settings.time_loss, settings.label_smoothing)
-        if labels.is_floating_point() and labels.dim() == 1:  # with another axis they are shares of classes
+            kind = settings.time_loss
+            if measured:
+                return regression_over_time(logits, labels, kind)
+            return loss_over_time(logits, labels, kind, settings.label_smoothing)
+        if measured:
             return regression_loss(logits, labels)
         return classification_loss(logits, labels, settings.label_smoothing)
 

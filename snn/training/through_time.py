@@ -35,7 +35,8 @@ class ThroughTime(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         self._keep_positive()
-        return self.network(execution=self.execution, record=False, **inputs).logits[-1]
+        whole = self.network.T  # the gradient goes through all steps, so they are one chunk
+        return self.network(execution=self.execution, chunk=whole, record=False, **inputs).logits[-1]
 
     def train(self, mode: bool = True) -> ThroughTime:
         return super().train(False)

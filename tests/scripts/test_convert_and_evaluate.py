@@ -170,6 +170,19 @@ def test_evaluation_gives_the_figures_of_the_run(text_run: Run, tmp_path: Path) 
     assert ours["spiking"]["agreement"] == theirs["spiking"]["agreement"]
 
 
+def test_other_levels_than_T_are_measured_as_they_were_trained(
+    images: list[str], train: Callable[..., Run], tmp_path: Path
+) -> None:
+    """train.py keeps the levels that it was told, and so does evaluate.py at the same T."""
+    folder, accuracy = train(*images, "T=8", "quantization.levels=4", "conversion.thresholds=fixed")
+    found = evaluate_checkpoint(composed("evaluate", f"checkpoint={folder}", "device=cpu"), tmp_path)
+    assert found == pytest.approx(accuracy)
+    ours, theirs = (read_json(f / "summary.json")["results"] for f in (tmp_path, folder))
+    assert ours["quantized"]["metrics"] == pytest.approx(theirs["quantized"]["metrics"])
+    levels = {q.levels for q in quantizers(load_checkpoint(folder, spiking=False)).values()}
+    assert levels == {4}
+
+
 def test_a_float_stage_is_quantised_on_the_way(text_run: Run, tmp_path: Path) -> None:
     config = composed(
         "evaluate",
@@ -199,7 +212,11 @@ def test_a_float_stage_is_quantised_on_the_way(text_run: Run, tmp_path: Path) ->
         (["checkpoint={run}/stages/float", "neuron=para_inf", "T=4"], ConversionError, "without quantisers"),
         (["checkpoint={run}/stages/quantized", "T=4"], ConfigError, "give neuron="),
         (["checkpoint={run}/stages/quantized", "neuron=para_inf"], ConfigError, "so it has no T; give T="),
-        (["checkpoint={run}", "dataset=digits"], ConfigError, "takes text, but dataset=digits is image"),
+        (
+            ["checkpoint={run}", "dataset=digits"],
+            ConfigError,
+            "dataset=digits has 10 classes, but the checkpoint has 2",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -249,7 +266,7 @@ def replace(folder: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("job", ["train", "convert"])
+@pytest.mark.parametrize("job", ["train", "convert", "evaluate"])
 def test_the_plan_is_printed_and_nothing_done(
     text_run: Run, text: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], job: str
 ) -> None:
@@ -258,7 +275,8 @@ def test_the_plan_is_printed_and_nothing_done(
 
         assert run(composed("train", *text, "plan=true"), tmp_path) == 0.0
     else:
-        convert_checkpoint(composed("convert", f"checkpoint={text_run[0]}", "plan=true", *SMALL), tmp_path)
+        work = {"convert": convert_checkpoint, "evaluate": evaluate_checkpoint}[job]
+        work(composed(job, f"checkpoint={text_run[0]}", "plan=true", *SMALL), tmp_path)
     out = capsys.readouterr().out
     assert "bert.encoder.layer.{0..1}\n" in out
     assert "attention.self.query" in out

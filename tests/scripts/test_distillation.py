@@ -391,6 +391,13 @@ def test_data_that_are_not_for_the_network(
     assert f"{key}.task=unlabelled" in found
 
 
+def test_errors_of_classes_where_there_are_none(refused: Refused, text: list[str], rows: list[str]) -> None:
+    by_error = ["training.quantized.distill=1", "distillation.weighting=error"]
+    found = refused([*text, *rows, *by_error])
+    assert "distillation.weighting=error compares errors of classes; training.quantized learns" in found
+    assert "whose task is unlabelled" in found
+
+
 def test_a_corpus_has_no_labels(refused: Refused, general: list[str]) -> None:
     plain = [o for o in general if not o.startswith("distillation")]
     assert "dataset=corpus has no labels" in refused(plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_too_few_steps_fail_only_if_asked(
     with pytest.raises(ConversionError, match=r"conversion\.require_settled: .* after T = 2, so raise T"):
         convert_checkpoint(composed("convert", *short, "conversion.require_settled=true"), tmp_path / "b")
     assert not (tmp_path / "b" / "checkpoint").exists()
+
+
+def test_collapsed_time_needs_what_has_settled(
+    text: list[str], train: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Collapsed, ST-BIF gives what it settles at, which the network at a T that is too short does not."""
+    lsq = ["neuron=st_bif", "quantization=lsq", "quantization.levels=16"]
+    parent, _ = train(*text, *lsq, "T=64")
+    collapsed = [f"checkpoint={parent}", "neuron=st_bif", "execution=collapsed", *SMALL]
+    convert_checkpoint(composed("convert", *collapsed, "T=64"), tmp_path / "a")
+    with pytest.raises(ConversionError, match=r"execution=collapsed gives .*T=2 .* counts would still change"):
+        convert_checkpoint(composed("convert", *collapsed, "T=2"), tmp_path / "b")
+    with pytest.raises(ConversionError, match=r"conversion\.verify=true tells"):
+        convert_checkpoint(composed("convert", *collapsed, "T=64", "conversion.verify=false"), tmp_path / "c")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,18 @@ def test_signed_codes_have_two_ends() -> None:
     assert found["unused_levels"] == pytest.approx(6 / 9)
 
 
+def test_padding_does_not_count() -> None:
+    """What a padded place holds is nobody's value: here a code that nothing else has, beyond the range."""
+    model = qcfs([4.0, 4.0])
+    model.forward = lambda x, attention_mask: model.quantizer(x)  # type: ignore[method-assign]
+    real = torch.tensor([[[4.0, 0.0], [1.0, 0.0]]])
+    padded = torch.cat([real, torch.full((1, 3, 2), 9.0)], 1)
+    alone = diagnose(model, {"x": real, "attention_mask": torch.ones(1, 2)})
+    mask = torch.tensor([[1, 1, 0, 0, 0]])
+    assert diagnose(model, {"x": padded, "attention_mask": mask}) == pytest.approx(alone)
+    assert alone["dead_channels"] == 0.5
+
+
 def test_thresholds_that_went_negative() -> None:
     x = torch.ones(2, 4)
     assert diagnose(qcfs([1.0, -1.0, 0.0, 2.0]), {"x": x})["threshold_crossed"] == 0.5

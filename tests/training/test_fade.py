@@ -43,6 +43,17 @@ def test_clipping_passes_the_gradient_of_the_input_within_and_of_the_threshold_b
     assert quantizer.threshold.grad.allclose(torch.tensor([1.0]), atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["qcfs", "lsq"])
+def test_beyond_the_range_clipping_and_quantising_move_the_threshold_alike(name: str) -> None:
+    found = []
+    for way in ("clip", "quantize"):
+        quantizer = QUANTIZERS.get(name)(levels=4, signed=False, granularity="tensor", threshold=2.0)
+        getattr(quantizer, way)(torch.tensor([9.0, 20.0])).sum().backward()
+        [gradient] = [p.grad for p in quantizer.parameters() if p.grad is not None]
+        found.append(gradient)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=0)
+
+
 def test_clipping_has_the_shift_and_the_height() -> None:
     quantizer = DAQCFS(levels=4, threshold=1.0)
     quantizer.correct(shift=torch.tensor([0.2]), height=torch.tensor([2.0]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn.training.losses import classification_loss, distillation_loss
+from snn.training.losses import classification_loss, distillation_loss, regression_over_time
 
 
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -55,3 +55,11 @@ def test_the_gradient_of_distillation_does_not_vanish_with_temperature() -> None
 def test_half_precision_is_summed_in_single() -> None:
     x = torch.tensor([[20.0, -20.0]], dtype=torch.bfloat16)
     assert classification_loss(x, torch.tensor([1])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["mean", "tet"])
+def test_measurements_over_time(kind: str) -> None:
+    outputs, labels = torch.randn(4, 5, 1), torch.randn(5)
+    errors = outputs[..., 0].numpy() - labels.numpy()  # [T, B]
+    expected = np.square(errors).mean() if kind == "tet" else np.square(errors.mean(0)).mean()
+    assert float(regression_over_time(outputs, labels, kind)) == pytest.approx(expected, rel=1e-5)

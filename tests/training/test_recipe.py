@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snn.checks import check
+from snn.config import TrainingConfig
 from snn.errors import ConfigError
 from snn.evaluation.evaluate import evaluate
 from snn.quantizers.lsq import LSQ
@@ -17,6 +18,7 @@ from snn.training.ema import WeightAverage
 from snn.training.loop import Trainer
 from snn.training.losses import classification_loss, loss_over_time
 from snn.training.mixing import Mixing
+from snn.training.objective import LabelObjective
 from tests.scripts.composing import composed
 from tests.training.small import Flat, Record, config, pictures, seeded, stage
 
@@ -209,6 +211,13 @@ def test_shares_of_classes_in_the_losses() -> None:
     steps = torch.randn(4, 5, 3)
     for kind in ("mean", "tet"):
         torch.testing.assert_close(loss_over_time(steps, shares, kind), loss_over_time(steps, labels, kind))
+
+
+def test_a_network_may_know_more_classes_than_the_mixed_ones() -> None:
+    objective, logits = LabelObjective(["accuracy"], TrainingConfig()), torch.randn(5, 7)
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    shares = nn.functional.one_hot(labels, 3).float()
+    torch.testing.assert_close(objective.loss(logits, shares), objective.loss(logits, labels))
 
 
 def test_training_with_mixed_pictures_learns(tmp_path: Path) -> None:

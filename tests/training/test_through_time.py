@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_the_forward_pass_is_the_spiking_network(neuron: str, quantizer: str, T:
     assert torch.equal(through(x=x), network(x=x).logits[-1])
     assert torch.equal(through.trained()(x=x).logits, network(x=x).logits)
     assert through.train().training is False
+
+
+def test_the_gradient_goes_through_all_steps_whatever_the_chunk() -> None:
+    model, _, x, labels = spiking(*CASES[1])
+    found = []
+    for chunk in (None, 2):
+        network = snn.convert(copy.deepcopy(model), "integrate_fire", 4, chunk=chunk)
+        through = ThroughTime(network)
+        nn.functional.cross_entropy(through(x=x), labels).backward()
+        found.append({name: p.grad for name, p in through.named_parameters()})
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize(("neuron", "quantizer", "T"), [CASES[0], CASES[2]])
