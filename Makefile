@@ -29,4 +29,4 @@ lint: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 
 clean:
-	rm -rf outputs multirun/[0-9]* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf outputs multirun/train multirun/convert multirun/evaluate .pytest_cache .mypy_cache .ruff_cache

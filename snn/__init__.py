@@ -32,6 +32,7 @@ _EXPORTS = {
     "load_tokenizer": "snn.models.tokenizer:load_tokenizer",
     "plan": "snn.conversion.plan:plan",
     "quantize": "snn.conversion.quantize:quantize",
+    "read_description": "snn.conversion.checkpoint:read_description",
     "save": "snn.conversion.checkpoint:save_checkpoint",
     "verify": "snn.conversion.verify:verify",
 }

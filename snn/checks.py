@@ -21,6 +21,7 @@ CORRECTION_RULES = ("spread", "closed_form", "integral", "leaky")
 CORRECTION_ORDERS = ("layerwise", "online")
 CORRECTION_REFERENCES = ("relu", "clipped_relu", "qcfs")
 OFFSETS = ("membrane", "steps")
+DEVICES = ("auto", "cpu")
 PRECISIONS = ("auto", "no", "bf16")
 _TEACHERS = "name a run's folder, a checkpoint's, a folder or Hub name of transformers, or minilm"
 #: ``neuron=own``: the model's arguments describe its neurons.
@@ -45,6 +46,7 @@ def check(config: Config, script: str) -> None:
     for name in ("T", "threads"):
         if getattr(config, name) is not None:
             _at_least(name, getattr(config, name), 1)
+    _one_of("device", config.device, DEVICES)
     if config.analysis:
         from snn.evaluation.analyses import create_analysis
 

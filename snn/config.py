@@ -311,7 +311,7 @@ class Config:
         T: Number of time steps of the spiking network; null (convert, evaluate): that of the checkpoint.
         seed: Of weights, order and dropout.
         name: Of the run; null: made of what it does.
-        device: ``auto`` or ``cpu``.
+        device: ``auto``, a GPU if there is one, or ``cpu``.
         threads: CPU threads; null: torch decides.
         plan: Print what every module becomes, and stop.
         checkpoint: A run's folder, or a checkpoint's.

@@ -107,14 +107,16 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
     from hydra._internal.utils import get_args_parser
 
     parsed = get_args_parser().parse_args(arguments)
-    if parsed.help or parsed.hydra_help or parsed.config_dir or parsed.config_path or parsed.config_name:
+    if parsed.help or parsed.hydra_help or parsed.shell_completion:
+        return
+    if parsed.config_dir or parsed.config_path or parsed.config_name:
         return
     try:
         overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     except Exception as error:
         raise ConfigError(f"cannot read the command line: {str(error).splitlines()[0]}") from None
     overrides = [o for o in overrides if not o.key_or_group.startswith("hydra")]
-    _check_resume(overrides)
+    _check_resume(script, overrides)
     _check_checkpoint(overrides)
     groups = {str(p.relative_to(conf)) for p in conf.rglob("*") if p.is_dir()}
     for override in overrides:
@@ -122,8 +124,10 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
     _check_keys(script, overrides, groups, conf)
 
 
-def _check_resume(overrides: list[Override]) -> None:
+def _check_resume(script: str, overrides: list[Override]) -> None:
     if any(o.key_or_group == "resume" and o.value() is not None for o in overrides):
+        if script != "train":
+            raise ConfigError(f"resume goes on with the training of train.py; {script}.py starts anew, so leave it out")
         # A picture that cannot be read may turn up in the middle of a run.
         others = [o.input_line for o in overrides if o.key_or_group != "resume"]
         others = [line for line in others if line != "dataset.broken=skip"]

@@ -6,12 +6,12 @@ import re
 
 _MODEL, _TIMM = "model=", "timm:"
 #: Mappings that take keys of the user's own, which Hydra adds only where that is said.
-_OPEN = re.compile(r"(?:(?:\w+\.)*dataset\.(?:rename|hub_splits)|model\.args\.options)(?:\.[^=]+)?=")
+_OPEN = re.compile(r"(?:(?:\w+\.)*dataset\.(?:rename|splits|hub_splits)|model\.args\.options)(?:\.[^=]+)?=")
 
 
 def written_out(arguments: list[str]) -> list[str]:
     """``model=timm:NAME`` is ``model=timm model.args.name=NAME``, also for a list of them, and new keys of
-    ``dataset.rename``, ``dataset.hub_splits`` and ``model.args.options`` need no ``+``.
+    ``dataset.rename``, ``dataset.splits``, ``dataset.hub_splits`` and ``model.args.options`` need no ``+``.
 
     Example:
         >>> written_out(["model=timm:resnet50", "T=4"])

@@ -293,6 +293,7 @@ def test_st_bif_brings_lsq() -> None:
     ("change", "expected"),
     [
         ({"T": 0}, "T must be at least 1; got 0"),
+        ({"device": "cuda:1"}, "device: unknown name .cuda:1.*auto, cpu"),
         ({"threads": 0}, "threads must be at least 1; got 0"),
         ({"T": None}, "T: train.py needs a number of time steps"),
         ({"quantization.levels": 0}, "quantization.levels must be at least 1; got 0"),

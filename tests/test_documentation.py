@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from snn.launch import check_overrides, register
+from snn.shorthand import written_out
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "multirun" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -28,7 +29,7 @@ def test_the_command_line_is_accepted(command: str) -> None:
     register()
     _, script, *arguments = shlex.split(command)
     assert (ROOT / script).exists()
-    check_overrides(script.removesuffix(".py"), arguments)
+    check_overrides(script.removesuffix(".py"), written_out(arguments))
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

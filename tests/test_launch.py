@@ -12,6 +12,7 @@ import pytest
 from snn.config import Config
 from snn.errors import DataError, SNNError
 from snn.launch import check_overrides, launch, register
+from snn.shorthand import written_out
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str, list[Config]]]
@@ -88,11 +89,20 @@ def test_mistakes_on_the_command_line(arguments: str, expected: str) -> None:
         "conversion.correction={weights:true}",
         "dataset=text_file dataset.splits.validation=null",
         "dataset=hub_text dataset.splits={train:train,validation:dev,test:null}",
+        "-sc install=bash",
+        "dataset=text_file dataset.splits.test_other=other",
     ],
 )
 def test_what_is_right_passes(arguments: str) -> None:
     register()
-    check_overrides("train", arguments.split(" "))
+    check_overrides("train", written_out(arguments.split(" ")))
+
+
+@pytest.mark.parametrize("script", ["convert", "evaluate"])
+def test_only_training_is_resumed(script: str) -> None:
+    register()
+    with pytest.raises(SNNError, match=rf"resume goes on with the training of train\.py; {script}\.py starts anew"):
+        check_overrides(script, ["checkpoint=outputs/x", "resume=outputs/x"])
 
 
 @pytest.fixture

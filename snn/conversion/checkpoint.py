@@ -179,13 +179,16 @@ def find_checkpoint(folder: str | Path) -> Path:
     )
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """``model.yaml``, checked.
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """``model.yaml``, checked: names and arguments of the network, ``labels``, and what is known ``about`` it.
+
+    Args:
+        folder: A checkpoint folder, or a run's folder that holds ``checkpoint/``.
 
     Raises:
-        CheckpointError: Not of our format, or with anything that is not a name or an argument.
+        CheckpointError: None there, not of our format, or with anything that is not a name or an argument.
     """
-    path = folder / DESCRIPTION
+    path = find_checkpoint(folder) / DESCRIPTION
     try:
         description = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from snn.config import Config, DistillationConfig
-from snn.conversion.checkpoint import find_checkpoint, read_description
+from snn.conversion.checkpoint import read_description
 from snn.data.schema import DatasetConfig
 from snn.data.wheel import cache_folder
 from snn.errors import ConfigError
@@ -195,7 +195,7 @@ def fitted(model: nn.Module, session: Session) -> nn.Module:
     assert isinstance(spec, dict)
     assert parent is not None
     wanted: dict[str, int | None] = {"T": session.config.T}
-    if not read_description(find_checkpoint(parent)).get("labels"):
+    if not read_description(parent).get("labels"):
         wanted["num_classes"] = session.data.num_classes
     network: Any = rebuilt(model, **{key: value for key, value in wanted.items() if key in spec["args"]})
     _say_what_differs(session.config, network.spec)

@@ -188,8 +188,6 @@ def test_the_kernel_keeps_what_is_not_finite_and_sums_alike_on_any_number_of_thr
     torch.testing.assert_close(sums[0], step.grad, rtol=1e-4, atol=1e-3)
 
 
-
-
 @pytest.mark.parametrize(
     "function", [lambda x: qcfs(x, torch.tensor(1.0), 0), lambda x: lsq(x, torch.tensor(1.0), -2, 0)]
 )

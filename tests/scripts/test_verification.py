@@ -103,7 +103,9 @@ def test_collapsed_time_needs_what_has_settled(
     parent, _ = train(*text, *lsq, "T=64")
     collapsed = [f"checkpoint={parent}", "neuron=st_bif", "execution=collapsed", *SMALL]
     convert_checkpoint(composed("convert", *collapsed, "T=64"), tmp_path / "a")
-    with pytest.raises(ConversionError, match=r"execution=collapsed gives .*T=2 .* counts would still change"):
+    with pytest.raises(
+        ConversionError, match=r"execution=collapsed gives .*T=2 .* counts would still change"
+    ):
         convert_checkpoint(composed("convert", *collapsed, "T=2"), tmp_path / "b")
     with pytest.raises(ConversionError, match=r"conversion\.verify=true tells"):
         convert_checkpoint(composed("convert", *collapsed, "T=64", "conversion.verify=false"), tmp_path / "c")
