@@ -127,7 +127,9 @@ def check_overrides(script: str, arguments: list[str], conf: Path = CONF) -> Non
 def _check_resume(script: str, overrides: list[Override]) -> None:
     if any(o.key_or_group == "resume" and o.value() is not None for o in overrides):
         if script != "train":
-            raise ConfigError(f"resume goes on with the training of train.py; {script}.py starts anew, so leave it out")
+            raise ConfigError(
+                f"resume goes on with the training of train.py; {script}.py starts anew, so leave it out"
+            )
         # A picture that cannot be read may turn up in the middle of a run.
         others = [o.input_line for o in overrides if o.key_or_group != "resume"]
         others = [line for line in others if line != "dataset.broken=skip"]

@@ -101,7 +101,9 @@ def test_what_is_right_passes(arguments: str) -> None:
 @pytest.mark.parametrize("script", ["convert", "evaluate"])
 def test_only_training_is_resumed(script: str) -> None:
     register()
-    with pytest.raises(SNNError, match=rf"resume goes on with the training of train\.py; {script}\.py starts anew"):
+    with pytest.raises(
+        SNNError, match=rf"resume goes on with the training of train\.py; {script}\.py starts anew"
+    ):
         check_overrides(script, ["checkpoint=outputs/x", "resume=outputs/x"])
 
 

@@ -203,7 +203,24 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     entry = description.get("model")
     if not isinstance(entry, dict) or not isinstance(entry.get("args"), dict) or "name" not in entry:
         raise CheckpointError(f"{path}: model must hold a name and args")
+    _check_parts(description, str(path))
     return description
+
+
+def _check_parts(description: dict[str, Any], where: str) -> None:
+    neuron, steps = description.get("neuron") or {}, description.get("quantizers") or []
+    if not isinstance(neuron, dict):
+        raise CheckpointError(f"{where}: neuron must be a name with arguments; got {neuron!r}")
+    if not isinstance(steps, list):
+        raise CheckpointError(f"{where}: quantizers must be a list; got {steps!r}")
+    numbers = {"neuron.T": neuron.get("T", 1)}
+    for index, step in enumerate(steps):
+        if not isinstance(step, dict) or not isinstance(step.get("options"), dict):
+            raise CheckpointError(f"{where}: quantizers[{index}] must say a place and options; got {step!r}")
+        numbers[f"quantizers[{index}].options.levels"] = step["options"].get("levels", 1)
+    for key, value in numbers.items():
+        if not isinstance(value, int):
+            raise CheckpointError(f"{where}: {key} must be a whole number; got {value!r}")
 
 
 def _refuse_targets(value: Any, where: str) -> None:

@@ -109,30 +109,49 @@ def test_solved_weights_suit_one_T(images: list[str], tmp_path: Path) -> None:
         evaluate_checkpoint(composed("evaluate", *small, "T=2"), tmp_path / "other")
 
 
+SPREAD = "shifts and heights set by spread"
+
+
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "done"),
     [
-        [FREE, "neuron=integrate_fire"],
-        [FREE, "conversion.correction.weights=true"],
-        [FREE, "conversion.correction.rule=leaky", "conversion.correction.order=online"],
-        [FREE, "conversion.correction.rule=null"],
-        [
-            FREE,
-            "quantization=qcfs",
-            "neuron=integrate_fire",
-            "neuron.initial=0",
-            "quantization.init=percentile",
-        ],
-        [FREE, "quantization=qcfs", "neuron=integrate_fire", "conversion.balance=local"],
-        [FREE, "neuron=integrate_fire", "conversion.offsets=membrane"],
-        [FREE, "neuron=integrate_fire", "conversion.offsets=steps"],
+        (["neuron=integrate_fire"], [SPREAD]),
+        (["conversion.correction.weights=true"], [SPREAD]),
+        (
+            ["conversion.correction.rule=leaky", "conversion.correction.order=online"],
+            ["shifts and heights set by leaky"],
+        ),
+        (["conversion.correction.rule=null"], []),
+        (
+            [
+                "quantization=qcfs",
+                "neuron=integrate_fire",
+                "neuron.initial=0",
+                "quantization.init=percentile",
+            ],
+            [],
+        ),
+        (
+            ["quantization=qcfs", "neuron=integrate_fire", "conversion.balance=local"],
+            ["thresholds balanced for spiking inputs over 3 steps"],
+        ),
+        (["neuron=integrate_fire", "conversion.offsets=membrane"], [SPREAD, "offsets (membrane) for T = 3"]),
+        (["neuron=integrate_fire", "conversion.offsets=steps"], [SPREAD, "offsets (steps) for T = 3"]),
     ],
-    ids=lambda overrides: " ".join(o.split(".")[-1] for o in overrides[1:]),
+    ids=lambda value: " ".join(o.split(".")[-1] for o in value),
 )
-def test_every_method_runs(overrides: list[str], images: list[str], tmp_path: Path) -> None:
-    accuracy = run(composed("train", *images, *overrides, "T=3"), tmp_path)
-    assert 0 <= accuracy <= 1
-    assert set(read_json(tmp_path / "summary.json")["results"]) == {"float", "calibrated", "spiking"}
+def test_every_method_does_its_work_and_no_other(
+    overrides: list[str], done: list[str], images: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    run(composed("train", *images, FREE, *overrides, "T=3"), tmp_path)
+    said = [r.getMessage() for r in caplog.records]
+    works = ("shifts and heights", "thresholds balanced", "offsets")
+    assert [any(line.startswith(words) for line in said) for words in done] == [True] * len(done)
+    assert sum(line.startswith(works) for line in said) == len(done)
+    results = read_json(tmp_path / "summary.json")["results"]
+    assert set(results) == {"float", "calibrated", "spiking"}
+    assert results["spiking"]["T"] == 3
 
 
 def test_the_config_names_what_there_is() -> None:
