@@ -91,7 +91,8 @@ def calibrate(
     rows: int = 4096,
     max_batches: int = 16,
 ) -> nn.Module:
-    """Set every threshold from what the float network computes on a few batches; padding is left out.
+    """Set every threshold that is not given as a number from what the float network computes on a few batches;
+    padding is left out.
 
     Where neither a rule nor a module's class says on which axis of ``[B, ., ., .]`` the channels are, the layer
     that feeds the quantiser decides (:func:`~snn.conversion.channels.locating_channels`).
@@ -114,6 +115,9 @@ def calibrate(
     found = quantizers(model)
     if not found:
         raise ConversionError("the model has no quantiser: quantise it first (snn.quantize)")
+    found = {name: quantizer for name, quantizer in found.items() if not quantizer.given}
+    if not found:
+        return model
     methods = {name: quantizer.init or init for name, quantizer in found.items()}
     wanted = max(STARTS[m].batches if m in STARTS else max_batches for m in methods.values())
     # The range comes first, so that no batch is fetched that nobody looks at.

@@ -169,19 +169,18 @@ def rehearse_quantization(session: Session, model: nn.Module) -> None:
 
 
 def calibrated(session: Session, model: nn.Module) -> nn.Module:
-    """The network with thresholds set from training data, unless the config gives a number; then shifts and
-    heights, where its quantisers have them."""
+    """The network with thresholds set from training data, where neither the config nor a rule gives a number; then
+    shifts and heights, where its quantisers have them."""
     asked = session.config.quantization
     batches = list(session.calibration_batches())
-    if asked.threshold is None:
-        calibrate(
-            model,
-            batches,
-            init=asked.init,
-            percentile=asked.percentile,
-            rows=asked.rows,
-            max_batches=asked.batches,
-        )
+    calibrate(
+        model,
+        batches,
+        init=asked.init,
+        percentile=asked.percentile,
+        rows=asked.rows,
+        max_batches=asked.batches,
+    )
     return training_free(model.eval(), batches, session.config.conversion, neuron_section(session))
 
 

@@ -82,6 +82,8 @@ class Quantizer(nn.Module, ABC):
             raise ConfigError(f"quantization.init must be one of {', '.join(INITS)}; got {init!r}")
         self.levels, self.signed, self.axis, self.init = int(levels), bool(signed), axis, init
         self.granularity = granularity if threshold is None else "tensor"
+        #: Whether the threshold started as a number of the user's, which :func:`snn.calibrate` leaves alone.
+        self.given = threshold is not None
         self.threshold = nn.Parameter(torch.full((1,), threshold) if threshold else torch.empty(0))
         starts = STARTS[init].batches if init in STARTS and threshold is None else 0
         self.register_buffer("batches_left", torch.tensor(starts))

@@ -289,3 +289,12 @@ def test_probabilities_without_an_axis_of_heads_are_refused() -> None:
     model = snn.quantize(nn.Sequential(Attention()), [{"match": "0", "call": "softmax", "signed": False}])
     with pytest.raises(ConversionError, match=r"shape \(2, 3, 3\); expected \[B, heads, queries, keys\]"):
         snn.calibrate(model, [{"x": torch.randn(2, 3, 4)}])
+
+
+def test_a_threshold_that_is_given_as_a_number_is_kept() -> None:
+    rules = [{"match": "0", "signed": True, "threshold": 7.0}, {"match": "1", "signed": True}]
+    model = snn.quantize(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), rules)
+    snn.calibrate(model, [{"x": torch.randn(16, 4)}])
+    first, second = quantizers(model).values()
+    assert first.threshold.tolist() == [7.0]
+    assert second.threshold.shape == (2,)
