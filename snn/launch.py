@@ -43,6 +43,8 @@ def launch(script: str, job: Job) -> None:
         check_overrides(script, sys.argv[1:])
     except SNNError as error:
         _fail(str(error))
+    if any(argument.startswith("resume=") and argument != "resume=null" for argument in sys.argv[1:]):
+        sys.argv.append("hydra.output_subdir=null")  # .hydra goes on saying how the run was started
 
     def task(config: DictConfig) -> float:
         return _run(script, job, config)

@@ -135,6 +135,8 @@ def test_the_same_figures_as_an_unbroken_run(broken: Broken, unbroken: Path) -> 
         assert ours[key] == theirs[key], key
     assert broken.result == theirs["results"]["spiking"]["metrics"]["accuracy"]
     assert "resume" not in ours
+    assert "training.save_every=2" in ours["command"]  # not that which resumed it
+    assert "resume=" not in ours["command"]
 
 
 def test_dropout_was_at_work(unbroken: Path) -> None:
