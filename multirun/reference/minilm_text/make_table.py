@@ -61,7 +61,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         kind, granularity, number = re.fullmatch(r"(\w+)_(channel|tensor)_(\d+)", job).groups()  # type: ignore[union-attr]
         results = summary["results"]
         first = path.parent.parent / "float" / "summary.json"
-        if "float" not in results and first.exists():  # a run that started from a quantised network
+        if kind == "told" and first.exists():  # a run that started from a quantised network
             results = json.loads(first.read_text("utf-8"))["results"] | results
         spiking = results["spiking"]
         metric = next(iter(METRICS.keys() & spiking["metrics"].keys() - {"accuracy"}), "accuracy")
@@ -96,7 +96,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
             "epoch": validation.get("epoch"),
             "over_time": spiking.get("per_timestep", {}).get(metric, []),
         }
-        command = re.sub(r"dataset\.data_dir=\S+", f"dataset.data_dir=DATA/{dataset}", summary["command"])
+        command = re.sub(r" dataset\.data_dir=\S+", f" dataset.data_dir=DATA/{dataset}", summary["command"])
         command = command.replace(" threads=1", "")
         rows.append(
             row
