@@ -81,16 +81,18 @@ class Comparison:
         unit = event.unit if event.unit.dim() < event.counts.dim() else event.unit[-1]
         count = event.counts[-1]
         height = neuron.heightened(unit.expand_as(count))
-        self._measure(layer, count * height - wanted, height)
-        late = torch.zeros_like(count, dtype=torch.bool)
+        real = torch.ones_like(count, dtype=torch.bool) if event.mask is None else event.mask.expand_as(count)
+        self._measure(layer, (count * height - wanted)[real], height[real])
+        late = right = torch.zeros_like(count, dtype=torch.bool)
         if neuron.exact == "settled":
-            late = neuron.final_count(event.aggregate[-1], unit, run) != count
+            final = neuron.final_count(event.aggregate[-1], unit, run)
+            late, right = real & (final != count), (final - wanted / height).abs() <= 0.5
             layer.unsettled += int(late.sum())
-            self._time(layer, event)
-        differing = (count - wanted / height).abs() > 0.5
+            self._time(layer, event, real)
+        differing = real & ((count - wanted / height).abs() > 0.5)
         if self.exact and bool(differing.any()):
             wanted_input = neuron.shifted(wanted_input)
-            _explain(layer, event.aggregate[-1], wanted_input, unit, differing, late)
+            _explain(layer, event.aggregate[-1], wanted_input, unit, differing, late, right)
 
     def finish(self) -> None:
         """Raise if a quantiser has met no neuron."""
@@ -113,14 +115,14 @@ class Comparison:
         layer.differing += int((levels > 0.5).sum())
         layer.off_by_more += int((levels > 1.5).sum())
 
-    def _time(self, layer: LayerError, event: Event) -> None:
+    def _time(self, layer: LayerError, event: Event, real: Tensor) -> None:
         last = torch.zeros_like(event.counts[0], dtype=torch.int32)
         previous = event.previous
         for t, counts in enumerate(event.counts, start=1):
             last.masked_fill_(counts != previous, t)
             previous = counts
         steps = event.counts.shape[0]
-        found = torch.bincount(last.flatten(), minlength=steps + 1)
+        found = torch.bincount(last[real], minlength=steps + 1)
         found = self._last_changes[layer.name] = self._last_changes.get(layer.name, 0) + found
         reached = found.cumsum(0)
         layer.settled_mean = float((found * torch.arange(steps + 1, device=found.device)).sum() / reached[-1])
@@ -129,15 +131,22 @@ class Comparison:
 
 
 def _explain(
-    layer: LayerError, got: Tensor, wanted: Tensor, unit: Tensor, differing: Tensor, late: Tensor
+    layer: LayerError,
+    got: Tensor,
+    wanted: Tensor,
+    unit: Tensor,
+    differing: Tensor,
+    late: Tensor,
+    right: Tensor,
 ) -> None:
+    """Why counts differ from codes: a late one waits if its input is incomplete, or it becomes ``right``."""
     scaled = (wanted / unit + 0.5)[differing]
     moved = ((got - wanted) / unit).abs()[differing]
     distance = (scaled - scaled.round()).abs()
     epsilon = torch.finfo(got.dtype).eps
     rounding = (ROUNDING_ULPS * epsilon * wanted.abs().max() / unit).expand_as(wanted)[differing]
     near = (moved <= rounding) & (distance <= rounding)
-    waiting = late[differing] & ~near
+    waiting = late[differing] & ~near & (right[differing] | (moved > rounding))
     layer.ties += int(near.sum())
     layer.late += int(waiting.sum())
     layer.carried += int(((moved > rounding) & ~near & ~waiting).sum())

@@ -33,6 +33,8 @@ class Settling(Watcher):
         moved = iter(self._moved[:, samples])
 
         def see(spikes: Tensor) -> None:
+            if mask is not None:  # how long padding goes on depends on what the batch looks like
+                spikes = spikes * mask
             by_sample = spikes.unflatten(0, (samples.stop - samples.start, -1))
             # A norm: on a CPU many times as fast as ``any``.
             next(moved).add_(vector_norm(by_sample, dim=tuple(range(1, by_sample.dim()))))

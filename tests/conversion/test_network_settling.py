@@ -74,6 +74,19 @@ def test_a_sample_takes_as_long_alone_as_in_a_batch(name: str) -> None:
         assert alone.steps == alone.settled + 1
 
 
+def test_padding_settles_nothing() -> None:
+    """A text takes as long in a batch of longer ones as alone, however long its padding goes on."""
+    network, inputs = spiking("bert")
+    mask = inputs["attention_mask"]
+    assert mask.sum(1).min() < mask.shape[1]
+    found = network(execution="stepwise", **inputs).settled.tolist()
+    alone = []
+    for index, length in enumerate(mask.sum(1).tolist()):
+        one = {key: values[index : index + 1, :length] for key, values in inputs.items()}
+        alone.append(network(execution="stepwise", **one).settled.item())
+    assert found == alone
+
+
 @pytest.mark.parametrize("name", ["resnet20", "vit"])
 def test_settling_is_the_step_of_the_last_spike(name: str) -> None:
     network, inputs = spiking(name)

@@ -162,7 +162,7 @@ def test_levels_off_are_those_of_the_counts() -> None:
     """Against a plain loop over what the two networks do."""
     model, inputs = quantised("bert")
     network = snn.convert(model, "integrate_fire", 8)
-    codes, counts = {}, {}
+    codes, counts, real = {}, {}, {}
     for name, q in quantizers(model).items():
         q.register_forward_hook(
             lambda q, x, y, name=name: codes.update({name: (y / q.step_size(y)).round().long()})
@@ -173,13 +173,16 @@ def test_levels_off_are_those_of_the_counts() -> None:
         q._forward_hooks.clear()
 
     def look(_run: Run, event: Event) -> None:
-        counts[names[event.neuron]] = event.counts[-1].long()
+        name, last = names[event.neuron], event.counts[-1].long()
+        counts[name], real[name] = last, torch.ones_like(last, dtype=torch.bool)
+        if event.mask is not None:
+            real[name] &= event.mask
 
     network(observers=(look,), **inputs)
     report = snn.verify(model, network, [inputs])
     assert len(report.layers) == len(codes)
     for layer, name in zip(report.layers, codes):
-        off = (codes[name] - counts[name]).abs()
+        off = (codes[name] - counts[name]).abs()[real[name]]
         assert (layer.name, layer.elements) == (place(name), off.numel())
         assert layer.off_by_one == int((off == 1).sum())
         assert layer.off_by_more == int((off > 1).sum())
@@ -359,3 +362,17 @@ def test_randomness_is_refused() -> None:
         ConversionError, match="two forwards of the same batch differ: the model draws random numbers"
     ):
         snn.verify(model, network, [inputs])
+
+
+def test_padding_is_not_compared() -> None:
+    """The same figures for texts in a batch of longer ones: another padding has other errors."""
+    model, inputs = quantised("bert")
+    network, found = snn.convert(model, "integrate_fire", 8), []
+    longer = {key: nn.functional.pad(values, (0, 3)) for key, values in inputs.items()}
+    for batch in (inputs, longer):
+        layers = snn.verify(model, network, [batch]).layers
+        found.append([(layer.elements, layer.mean_error, layer.max_error) for layer in layers])
+    real = int(inputs["attention_mask"].sum())
+    assert found[0][0][0] % real == 0
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
