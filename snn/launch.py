@@ -57,10 +57,15 @@ def register() -> None:
     """Make the schema and the resolvers known to Hydra."""
     ConfigStore.instance().store("config_schema", Config)
     OmegaConf.register_new_resolver("snn_run_dir", _run_dir, replace=True)
+    OmegaConf.register_new_resolver("snn_share", _share, replace=True)
 
 
 def _run_dir(resume: str | None, outputs: str, name: str, now: str) -> str:
     return str(resume) if resume else f"{outputs}/{name}/{now}"
+
+
+def _share(whole: float | None, share: float) -> float | None:
+    return None if whole is None else float(f"{whole * share:.6g}")
 
 
 def _run(script: str, job: Job, config: DictConfig) -> float:

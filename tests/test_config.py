@@ -265,6 +265,20 @@ def test_every_native_model_takes_T_and_neuron_from_the_root(name: str, neuron: 
     assert {module.name for module in model.modules() if hasattr(module, "step")} == {neuron}
 
 
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        (["model=resnet20"], 0.02),
+        (["model=resnet20", "optimizer.lr=0.05"], 0.01),
+        (["model=vit_tiny", "neuron=st_bif", "T=64"], 2e-5),
+        (["model=resnet20", "optimizer=adamw"], 2e-5),
+        (["model=vit_tiny", "training.quantized.lr=1e-3"], 1e-3),
+    ],
+)
+def test_the_rate_of_quantised_training_suits_the_optimizer(said: list[str], rate: float) -> None:
+    assert composed("train", *said, "dataset=cifar10").training.quantized.lr == rate
+
+
 def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
     config = composed("train", "model=spikingbert", "T=5")
     assert (config.neuron["name"], config.model.args["T"]) == ("own", 5)
