@@ -99,7 +99,7 @@ def prepare(
     pixels = pixels[rows]
     if pixels.dtype != np.uint8:
         pixels = _unit_floats(pixels, rows, key)
-    pixels = _resized(_with_channels(pixels, config.channels), config.image_size)
+    pixels = _resized(_with_channels(pixels, config.channels), config)
     return ImageSplit(pixels, labels, *normalisation(config, pixels.shape[-1]))
 
 
@@ -165,18 +165,25 @@ def _with_channels(pixels: np.ndarray, channels: int | None) -> np.ndarray:
     return grey.round().astype(np.uint8) if pixels.dtype == np.uint8 else grey
 
 
-def _resized(pixels: np.ndarray, size: int | None) -> np.ndarray:
-    if size is None or pixels.shape[1:3] == (size, size):
+def _resized(pixels: np.ndarray, config: DatasetConfig) -> np.ndarray:
+    """The middle of each picture at ``image_size``, cut out once its shorter side is ``resize`` pixels long."""
+    size, (height, width) = config.image_size, pixels.shape[1:3]
+    if size is None:
         return pixels
-    pieces = []
+    scale = (config.resize or size) / min(height, width)
+    whole = round(height * scale), round(width * scale)
+    top, left = (whole[0] - size) // 2, (whole[1] - size) // 2
+    if scale == 1:
+        return pixels[:, top : top + size, left : left + size]
+    most = 255 if pixels.dtype == np.uint8 else 1
+    result = np.empty((len(pixels), size, size, pixels.shape[-1]), pixels.dtype)
     for start in range(0, len(pixels), 1024):
-        piece = torch.from_numpy(
-            np.ascontiguousarray(pixels[start : start + 1024].transpose(0, 3, 1, 2))
-        ).float()
-        piece = torch.nn.functional.interpolate(piece, (size, size), mode="bilinear", antialias=True)
-        piece = piece.round().clamp(0, 255) if pixels.dtype == np.uint8 else piece
-        pieces.append(piece.permute(0, 2, 3, 1).numpy().astype(pixels.dtype))
-    return np.concatenate(pieces)
+        rows = slice(start, start + 1024)
+        piece = torch.from_numpy(np.ascontiguousarray(pixels[rows].transpose(0, 3, 1, 2))).float()
+        piece = torch.nn.functional.interpolate(piece, whole, mode=config.interpolation, antialias=True)
+        piece = piece[:, :, top : top + size, left : left + size].clamp(0, most)
+        result[rows] = (piece.round() if most == 255 else piece).permute(0, 2, 3, 1).numpy()
+    return result
 
 
 def _per_channel(config: DatasetConfig, key: str, default: float, channels: int) -> np.ndarray:

@@ -90,10 +90,10 @@ class DatasetConfig:
         lower: Put the text into lower case before it is tokenised.
         corpus: Of ``task: corpus``: how the text becomes rows.
         events: Of recordings of an event camera (``kind: image``): how they become frames. ``null``: pictures.
-        image_size: Height and width in pixels; other sizes are resized. ``null``: as they are.
-        resize: Of encoded pictures, length of the shorter side before ``image_size`` is cut out of the middle.
+        image_size: Height and width in pixels; of other sizes the middle is kept, resized. ``null``: as they are.
+        resize: Length of the shorter side before ``image_size`` is cut out of the middle.
             ``null``: ``image_size``, so that as much as possible is kept.
-        interpolation: How encoded pictures are resized: ``"bilinear"`` or ``"bicubic"``.
+        interpolation: How pictures are resized: ``"bilinear"`` or ``"bicubic"``.
         in_memory: Decode encoded pictures once and keep the pixels, rather than each time. ``null``: where they
             take 2 GiB at most and no random parts are cut out of them.
         broken: Pictures that cannot be decoded: ``"refuse"`` names them and stops (at the first, where they are decoded

@@ -26,6 +26,7 @@ from snn.evaluation.parent import check_outputs, load_parent
 from snn.evaluation.session import Session
 from snn.evaluation.training_free import kind_of_offsets, offset, training_free
 from snn.evaluation.verification import verify_network
+from snn.models.preprocessing import warn_of_other_pictures
 from snn.models.registry import architecture_of, create_model, list_models, spikes_by_itself
 from snn.models.tokenizer import check_tokenizer, load_tokenizer, sizes_from_tokenizer
 from snn.quantizers.qcfs import QCFS
@@ -73,6 +74,10 @@ def build_model(session: Session) -> nn.Module:
         rename=rename,
         **arguments,
     )
+    pictures = architecture_of(asked.name).pictures
+    if asked.weights == "pretrained" and pictures is not None:
+        args = model.spec["args"]
+        warn_of_other_pictures(args["name"], pictures(args), session.dataset, head=not model.untrained)
     if session.tokenizer is not None:
         check_tokenizer(session.tokenizer, model, data.longest, pairs=len(session.dataset.text_fields) > 1)
     if getattr(model, "input_kind", data.kind) != data.kind:

@@ -111,9 +111,14 @@ def _refuse_other_quantisers(session: Session, model: nn.Module) -> None:
 
 
 def check_outputs(session: Session, outputs: int, said: str) -> None:
-    """Refuse a read-out that is narrower than the data set's classes, or not one for measurements."""
+    """Refuse a read-out that does not suit the data set's classes, metrics or measurements."""
     data = session.data
     if data.config.task == "regression" and outputs != 1:
         raise ConfigError(f"{said}, but dataset={data.config.name} has measurements, for which it is 1")
     if data.config.labelled and outputs < data.num_classes:
         raise ConfigError(f"{said}, but dataset={data.config.name} has {data.num_classes} classes")
+    if data.config.labelled and outputs > data.num_classes == 2 and "f1" in data.config.metrics:
+        raise ConfigError(
+            f"{said}, but the F1 of dataset={data.config.name} is that of its second class, for which a read-out has "
+            "two; set model.num_classes=2, or leave f1 out of dataset.metrics"
+        )

@@ -53,6 +53,8 @@ class Architecture:
             logits of every step, ``[T, B, num_classes]``; one for texts has neurons of its own.
         pretrained: What ``model.weights`` may name besides files → function of the arguments and the cache folder
             that returns the tensors.
+        pictures: From the arguments, how pictures were prepared for the weights called ``pretrained``: keys of
+            ``dataset`` with their values; None where nobody says.
     """
 
     build: Callable[..., nn.Module]
@@ -68,3 +70,4 @@ class Architecture:
     pretrained: Mapping[str, Callable[[Mapping[str, Any], Any], dict[str, Tensor]]] = field(
         default_factory=dict
     )
+    pictures: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None

@@ -34,7 +34,10 @@ def ordered_head(
         The tensors of that layer in our order; empty where there is nothing to be changed.
     """
     head = {key: value for key, value in tensors.items() if key.rpartition(".")[0] == output}
-    if not head or not theirs or not ours or all(name.isdigit() for name in ours):
+    if not head or not theirs or not ours:
+        return {}
+    if all(name.isdigit() for name in ours):
+        _warn_of_numbers(f"head of {source}", theirs, ours)
         return {}
     have, want = [_plain(name) for name in theirs], [_plain(name) for name in ours]
     if have == want:
@@ -64,7 +67,10 @@ def check_classes(theirs: Sequence[str], ours: Sequence[str], source: str) -> No
         ConfigError: The same names in another order: every figure would be wrong.
     """
     have, want = [_plain(name) for name in theirs], [_plain(name) for name in ours]
-    if not have or not want or have == want or all(name.isdigit() for name in want):
+    if not have or not want or have == want:
+        return
+    if all(name.isdigit() for name in want):
+        _warn_of_numbers(f"checkpoint {source}", theirs, ours)
         return
     if sorted(have) == sorted(want):
         raise ConfigError(
@@ -77,6 +83,17 @@ def check_classes(theirs: Sequence[str], ours: Sequence[str], source: str) -> No
         ", ".join(theirs),
         ", ".join(ours),
     )
+
+
+def _warn_of_numbers(where: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Say what the numbers of a data set without names are taken for."""
+    if not all(name.isdigit() for name in theirs):
+        pairs = ", ".join(f"{number} is {name}" for number, name in zip(ours, theirs, strict=False))
+        log.warning(
+            "The %s has names for its classes, the data set numbers alone: %s; dataset.label_names=[...] names them",
+            where,
+            pairs,
+        )
 
 
 def _plain(name: str) -> str:

@@ -87,6 +87,23 @@ def pretrained(args: Mapping[str, Any], cache_dir: Any = None) -> dict[str, Tens
         ) from None
 
 
+def pictures(args: Mapping[str, Any]) -> dict[str, Any]:
+    """How the pictures of timm's weights for a name were prepared, as keys of ``dataset``."""
+    import timm
+
+    found = timm.get_pretrained_cfg(args["name"])
+    if found is None or args["in_channels"] != len(found.mean):
+        return {}
+    size = found.input_size[-1]
+    return {
+        "mean": list(found.mean),
+        "std": list(found.std),
+        "interpolation": found.interpolation,
+        "image_size": size,
+        "resize": None if found.crop_pct == 1 else int(size / found.crop_pct),
+    }
+
+
 def _settings(
     num_classes: int | None,
     name: str,
@@ -195,4 +212,5 @@ TIMM = Architecture(
     input_kind="image",
     head=("fc.", "head.", "classifier."),
     pretrained={"pretrained": pretrained, "efficientnet_lite0": efficientnet_lite0_tensors},
+    pictures=pictures,
 )

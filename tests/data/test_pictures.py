@@ -7,6 +7,7 @@ import logging
 import shutil
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from snn.data.data import Data
+from snn.data.image import prepare
 from snn.data.image_files import FileSplit
 from snn.data.load import load_dataset
 from snn.data.pictures import BrokenPictureError, Decoder, PictureBytes, as_pictures, is_grey
@@ -194,6 +196,26 @@ def test_folders_that_are_called_by_numbers(tmp_path: Path) -> None:
     save(tmp_path / "test" / "3" / "0.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(DataError, match=r"label '3' in test, .* of the 3 classes: 2, 007, 10"):
         load(tmp_path, image_size=4)
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
+@pytest.mark.parametrize("more", [{}, {"resize": 20}, {"interpolation": "bicubic"}, {"image_size": 32}])
+def test_arrays_become_what_the_same_pictures_become(
+    shape: tuple[int, int], more: dict[str, Any]
+) -> None:
+    """Nothing is stretched: the middle is kept, at the size and by the interpolation asked for."""
+    noise = np.random.default_rng(0).normal(size=(6, *shape, 3)).cumsum(1).cumsum(2)
+    pixels = (128 + 120 * noise / np.abs(noise).max()).astype(np.uint8)
+    settings = {"image_size": 16, "resize": None, "interpolation": "bilinear", **more}
+    asked = DatasetConfig(name="animals", kind="image", **settings)
+    decoder = Decoder(asked.image_size, asked.resize, 3, asked.interpolation)
+    expected = np.stack([decoder.fit(Image.fromarray(picture)) for picture in pixels]) / 255.0
+    for given in (pixels, pixels / 255):
+        split = prepare(given, np.arange(6), np.zeros(6, np.int64), asked, "train.npz")
+        found = split.batch(np.arange(6))["pixel_values"].permute(0, 2, 3, 1).numpy()
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).mean() < 4 / 255  # Pillow cuts at fractions of a pixel
+        assert 0 <= found.min() and found.max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 5, 3)])

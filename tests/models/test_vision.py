@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from snn.errors import ConfigError, DataError
 from snn.models import create_model
 from snn.models.efficientnet_lite import timm_key
 from snn.models.pooling import average_pooling
+from snn.models.preprocessing import warn_of_other_pictures
+from snn.models.timm_model import pictures
 from tests.scripts.composing import composed
 
 from .small import SMALL, SMALL_CONFIGS, batch, logits
@@ -134,6 +137,27 @@ def test_timm_keeps_its_names_and_takes_pictures_by_name() -> None:
     assert torch.equal(model(pixel_values=x), model(x))
     twin = copy.deepcopy(model)
     assert torch.equal(twin(pixel_values=x), model(x))
+
+
+def test_pictures_that_weights_were_not_made_for_are_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ViTs of timm were trained with mean and std 0.5; ImageNet's own would only make them worse, silently."""
+    vit = pictures({"name": "vit_tiny_patch16_224", "in_channels": 3})
+    usual = composed("train", "model=timm", "dataset=imagenet").dataset
+    with caplog.at_level(logging.WARNING, "snn"):
+        other = warn_of_other_pictures("vit", vit, usual, head=True)
+    half = [0.5, 0.5, 0.5]
+    assert other == {"mean": half, "std": half, "interpolation": "bicubic", "resize": 248}
+    said = [f"dataset.{key}={str(value).replace(' ', '')}" for key, value in other.items()]
+    assert " ".join(said) in caplog.messages[0]
+    right = composed("train", "model=timm", "dataset=imagenet", *said).dataset
+    assert not warn_of_other_pictures("vit", vit, right, head=True)
+    assert warn_of_other_pictures("vit", vit, usual, head=False).keys() == {"mean", "std"}
+    cifar = composed("train", "model=timm", "dataset=cifar10").dataset
+    resnet = pictures({"name": "resnet18", "in_channels": 3})
+    assert not warn_of_other_pictures("resnet18", resnet, cifar, head=False)  # a data set's own mean and std
+    assert not pictures({"name": "resnet18", "in_channels": 1})
 
 
 def test_timm_options() -> None:
