@@ -147,7 +147,7 @@ def calibrate(
             found[name].set_threshold(found[name].from_step(found[name].step_for(estimate)))
     finally:
         for quantizer in found.values():
-            quantizer._samples = None
+            quantizer.forget()
         model.train(training)
     return model
 

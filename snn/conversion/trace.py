@@ -205,7 +205,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and quantisers without a threshold let everything pass; then all is as before."""
     training = {m: m.training for m in model.modules()}
     idle = [m for m in training if isinstance(m, Quantizer) and (m.observing or not m.calibrated)]
-    before = [(q, q._samples, q._rows_per_batch) for q in idle]
+    before = [(q, q._samples, q._largest, q._rows_per_batch) for q in idle]
     try:
         for module in training:
             module.training = False
@@ -215,8 +215,8 @@ def _as_found(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
-        for quantizer, samples, rows in before:
-            quantizer._samples, quantizer._rows_per_batch = samples, rows
+        for quantizer, samples, largest, rows in before:
+            quantizer._samples, quantizer._largest, quantizer._rows_per_batch = samples, largest, rows
 
 
 @contextmanager

@@ -14,7 +14,9 @@ APART = 0.05
 EMPTY = {"mean": [0.0], "std": [1.0]}
 
 
-def warn_of_other_pictures(weights: str, expected: Mapping[str, Any], given: Any, head: bool) -> dict[str, Any]:
+def warn_of_other_pictures(
+    weights: str, expected: Mapping[str, Any], given: Any, head: bool
+) -> dict[str, Any]:
     """Say in which keys of ``dataset`` the pictures are not prepared as the weights have learnt them.
 
     A head that comes with the weights is going to be measured as it is, so that every difference counts; a network that

@@ -12,7 +12,7 @@ from snn.errors import ConfigError, ConversionError
 from snn.functional.precision import exact_type
 from snn.functional.quantize import uniform_quantize
 from snn.functional.time_axis import align
-from snn.quantizers.observation import mean_magnitude, sample_rows
+from snn.quantizers.observation import largest_magnitude, mean_magnitude, sample_rows
 from snn.quantizers.registry import INITS
 from snn.quantizers.start import STARTS, next_step
 
@@ -93,6 +93,7 @@ class Quantizer(nn.Module, ABC):
         #: Whether the last axis of the input runs over tokens, as that of attention probabilities does.
         self.over_keys = False
         self._samples: list[Tensor] | None = None
+        self._largest: list[Tensor] = []
         self._rows_per_batch = 0
 
     @property
@@ -153,7 +154,7 @@ class Quantizer(nn.Module, ABC):
 
     def set_threshold(self, value: Tensor) -> None:
         """Set the parameter, per channel or as a single number; stop observing, and starting."""
-        self._samples = None
+        self.forget()
         value = value.detach().reshape(-1)
         if not bool((value > 0).all() and value.isfinite().all()):
             raise ConversionError("a threshold must be positive and finite")
@@ -177,7 +178,11 @@ class Quantizer(nn.Module, ABC):
             rows_per_batch: At least 1; 0: the mean magnitude of each batch alone, which is all that a start
                 needs.
         """
-        self._samples, self._rows_per_batch = [], rows_per_batch
+        self._samples, self._largest, self._rows_per_batch = [], [], rows_per_batch
+
+    def forget(self) -> None:
+        """Stop observing, and keep nothing of it."""
+        self._samples, self._largest = None, []
 
     @property
     def observing(self) -> bool:
@@ -201,6 +206,10 @@ class Quantizer(nn.Module, ABC):
         longest = max(rows.shape[2] for rows in self._samples)
         return torch.cat([nn.functional.pad(rows, (0, longest - rows.shape[2])) for rows in self._samples])
 
+    def take_largest(self) -> Tensor:
+        """Largest magnitude ``[C]`` of all that was observed, not of what was kept of it alone."""
+        return torch.stack(self._largest).amax(0)
+
     def take_magnitudes(self) -> list[Tensor]:
         """Mean magnitude ``[C]`` of each batch, if that was observed."""
         return list(self._samples or []) if self._rows_per_batch == 0 else []
@@ -212,6 +221,7 @@ class Quantizer(nn.Module, ABC):
             self._samples.append(mean_magnitude(*where))
         else:
             self._samples.append(sample_rows(*where, self._rows_per_batch, len(self._samples)))
+            self._largest.append(largest_magnitude(*where, self.signed))
 
     @torch.no_grad()
     def _start(self, x: Tensor) -> None:

@@ -1,5 +1,5 @@
-"""What is kept of an activation while thresholds are set: some of its rows, or its mean magnitude. Padding
-counts in neither.
+"""What is kept of an activation while thresholds are set: some of its rows and its largest magnitude, or its mean
+magnitude. Padding counts in none of them.
 """
 
 from __future__ import annotations
@@ -78,3 +78,16 @@ def mean_magnitude(x: Tensor, axis: int, per_channel: bool, over_keys: bool) -> 
         count = real.reshape(rows, -1).sum(1).to(values.dtype)
         mean = values.sum(1) / count.clamp_min(1)
     return mean_over_processes(mean, count)
+
+
+def largest_magnitude(x: Tensor, axis: int, per_channel: bool, over_keys: bool, signed: bool) -> Tensor:
+    """Largest ``|x|`` of a batch, or, unless ``signed``, largest ``x`` above 0; of all its values, not of some rows.
+
+    Shape:
+        ``[B, ..., C, ...]`` to ``[C]``, or to ``[1]`` unless ``per_channel``.
+    """
+    values, mask = x.detach().float(), current_mask(x, over_keys)
+    values = values.abs() if signed else values.clamp_min(0)
+    if mask is not None:
+        values = values.masked_fill(~mask, 0)
+    return values.movedim(axis, 0).flatten(1).amax(1) if per_channel else values.amax().reshape(1)

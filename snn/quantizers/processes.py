@@ -24,3 +24,12 @@ def mean_over_processes(mean: Tensor, weight: Tensor) -> Tensor:
     both = torch.stack([mean * weight, weight])
     dist.all_reduce(both)
     return both[0] / both[1].clamp_min(torch.finfo(both.dtype).tiny)
+
+
+def largest_over_processes(value: Tensor) -> Tensor:
+    """The largest value of all processes, number by number; a collective likewise."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    value = value.clone()
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value

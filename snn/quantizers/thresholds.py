@@ -8,7 +8,7 @@ from torch import Tensor
 from snn.errors import ConfigError, ConversionError
 from snn.functional.quantize import codes
 from snn.quantizers.base import Quantizer
-from snn.quantizers.processes import mean_over_processes
+from snn.quantizers.processes import largest_over_processes, mean_over_processes
 from snn.quantizers.registry import INITS
 from snn.quantizers.start import STARTS, next_step
 
@@ -21,11 +21,12 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     """Largest represented value, per channel, that suits what the quantiser has observed.
 
     A channel that never spoke takes the median of the others, so that it stays silent on noise and is no
-    division by zero. Over several processes the result is their mean, weighted by the rows that each has seen.
+    division by zero. Over several processes the result is their mean, weighted by the rows that each has seen, of
+    ``max`` the largest.
 
     Args:
         quantizer: A quantiser that has observed data: rows, or mean magnitudes where ``method`` is a start.
-        method: ``max``; ``percentile`` of the magnitude, of attention probabilities that of those above 0,
+        method: ``max``, of all values and not of the rows alone; ``percentile`` of the magnitude, of attention probabilities that of those above 0,
             because masked keys are exactly 0; ``mse``: least squared error, searched over 40 thresholds between
             a fortieth of the maximum and the maximum, then over 12 between the best one's neighbours; or a name
             in :data:`~snn.quantizers.start.STARTS`, from as many batches as that takes.
@@ -52,7 +53,9 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     top = magnitude.amax(0)
     alive = top > 0
     if method == "max":
-        value = top.clone()
+        value = quantizer.take_largest()
+        if not bool(value.isfinite().all()):
+            raise ConversionError(_NOT_FINITE)
     elif method == "percentile":
         if not 0 < percentile <= 100:
             raise ConfigError(f"quantization.percentile must be in (0, 100]; got {percentile}")
@@ -60,7 +63,10 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
         value = torch.where(value > 0, value, top)
     else:
         value = _least_error(quantizer, rows, top.clamp_min(1e-12))
-    value = mean_over_processes(value * alive, flat.shape[0] * alive.to(value.dtype))
+    if method == "max":
+        value = largest_over_processes(value)
+    else:
+        value = mean_over_processes(value * alive, flat.shape[0] * alive.to(value.dtype))
     alive = value > 0
     fallback = value[alive].median() if bool(alive.any()) else value.new_tensor(1.0)
     return torch.where(alive, value, fallback)

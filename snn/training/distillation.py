@@ -16,7 +16,13 @@ from snn.conversion.call import labels_removed
 from snn.errors import CheckpointError, ConfigError
 from snn.tracking.files import write_bytes
 from snn.training.layer_map import layer_map
-from snn.training.losses import distillation_loss, error_weights, masked_difference, regression_loss
+from snn.training.losses import (
+    distillation_loss,
+    error_weights,
+    for_outputs,
+    masked_difference,
+    regression_loss,
+)
 from snn.training.objective import Batch, LabelObjective, Objective, Verdict
 from snn.training.taps import Signals, Taps
 from snn.training.teacher import Teacher
@@ -174,7 +180,9 @@ class DistilledObjective(Objective):
         logits, targets = (x.mean(0) if x.dim() == 3 else x for x in (logits, targets))
         if logits.shape[-1] == 1:
             return regression_loss(logits, targets[:, 0])
-        weights = error_weights(logits, targets, labels) if self.settings.weighting == "error" else None
+        weights = None
+        if self.settings.weighting == "error":
+            weights = error_weights(logits, targets, for_outputs(labels, logits.shape[-1]))
         return distillation_loss(logits, targets, self.settings.temperature, weights)
 
     @torch.no_grad()

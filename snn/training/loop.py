@@ -159,12 +159,13 @@ class Trainer:
             )
         while self.progress.epoch < self.stage.epochs and not self._out_of_patience():
             start = time.monotonic()
-            self._train_epoch()
-            self._end_epoch(time.monotonic() - start)
+            samples = self._train_epoch()
+            self._end_epoch(samples / (time.monotonic() - start))
         self.fade.stop()
         return self.progress
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self) -> float:
+        """Train on what is left of an epoch; how many samples that were."""
         settings, at = self.config.training, self.progress
         loader = self.data.loader(
             "train",
@@ -176,10 +177,12 @@ class Trainer:
             workers=settings.workers,
         )
         batches = self.accelerator.prepare_data_loader(loader)
+        total = at.batch + len(batches)
+        samples = len(self.data.splits["train"]) * len(batches) / total
         bar = progress(
             batches,
             self.name,
-            total=at.batch + len(batches),
+            total=total,
             initial=at.batch,
             part=(at.epoch + 1, self.stage.epochs),
             figures=self._figures,
@@ -212,6 +215,7 @@ class Trainer:
                     self._log_loss()
                 if settings.save_every and at.step % settings.save_every == 0:
                     self._save()
+        return samples
 
     def _learn(self, batch: Batch) -> Tensor:
         """Add the gradient of a batch; its loss."""
@@ -236,14 +240,13 @@ class Trainer:
         with lower, compiled, valid_positions(batch.get("attention_mask")):  # quantisers may start themselves
             return self.learner(batch)
 
-    def _end_epoch(self, seconds: float) -> None:
+    def _end_epoch(self, speed: float) -> None:
         at, settings = self.progress, self.config.training
         self._log_loss()
         validation = self.data.loader(
             "validation", settings.eval_batch_size, bucket=settings.bucket, workers=settings.workers
         )
         found = self.objective.validate(self.judged, validation, f"{self.name} validation")
-        speed = len(self.data.splits["train"]) / seconds
         some = self.data.loader("validation", settings.eval_batch_size, limit=1)
         health = diagnose(self.judged, next(iter(some)))
         metrics = {f"{self.name}/validation/{k}": v for k, v in found.metrics.items()}

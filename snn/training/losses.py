@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def for_outputs(labels: Tensor, outputs: int) -> Tensor:
+    """Shares of the data's classes ``[B, C]`` for a network of more outputs; class numbers ``[B]`` as they are."""
+    return labels if labels.dim() == 1 else F.pad(labels, (0, outputs - labels.shape[1]))
+
+
 def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy, in float32 whatever the precision of the network.
 

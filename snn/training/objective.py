@@ -7,12 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from snn.config import TrainingConfig
 from snn.conversion.call import call_model, labels_removed
 from snn.evaluation.evaluate import evaluate
-from snn.training.losses import classification_loss, loss_over_time, regression_loss, regression_over_time
+from snn.training.losses import (
+    classification_loss,
+    for_outputs,
+    loss_over_time,
+    regression_loss,
+    regression_over_time,
+)
 
 Batch = Mapping[str, Tensor]
 
@@ -94,8 +99,7 @@ class LabelObjective(Objective):
         settings = self.training_config
         # With another axis they are shares of classes.
         measured = labels.is_floating_point() and labels.dim() == 1
-        if labels.dim() == 2:  # of the data's classes; a network may know more
-            labels = pad(labels, (0, logits.shape[-1] - labels.shape[1]))
+        labels = for_outputs(labels, logits.shape[-1])
         if logits.dim() == 3:
             kind = settings.time_loss
             if measured:

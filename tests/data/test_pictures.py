@@ -200,9 +200,7 @@ def test_folders_that_are_called_by_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24), (32, 32)])
 @pytest.mark.parametrize("more", [{}, {"resize": 20}, {"interpolation": "bicubic"}, {"image_size": 32}])
-def test_arrays_become_what_the_same_pictures_become(
-    shape: tuple[int, int], more: dict[str, Any]
-) -> None:
+def test_arrays_become_what_the_same_pictures_become(shape: tuple[int, int], more: dict[str, Any]) -> None:
     """Nothing is stretched: the middle is kept, at the size and by the interpolation asked for."""
     noise = np.random.default_rng(0).normal(size=(6, *shape, 3)).cumsum(1).cumsum(2)
     pixels = (128 + 120 * noise / np.abs(noise).max()).astype(np.uint8)
@@ -215,7 +213,8 @@ def test_arrays_become_what_the_same_pictures_become(
         found = split.batch(np.arange(6))["pixel_values"].permute(0, 2, 3, 1).numpy()
         assert found.shape == expected.shape
         assert np.abs(found - expected).mean() < 4 / 255  # Pillow cuts at fractions of a pixel
-        assert 0 <= found.min() and found.max() <= 1
+        assert found.min() >= 0
+        assert found.max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (5, 5, 3)])

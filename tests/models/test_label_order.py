@@ -29,7 +29,9 @@ def test_numbers_are_taken_one_for_one_and_said(caplog: pytest.LogCaptureFixture
         head = {"classifier.weight": torch.eye(2), "classifier.bias": torch.zeros(2)}
         assert not ordered_head(head, "classifier", ["neg", "pos"], ["0", "1"], "folder")
     assert len(caplog.messages) == 2
-    assert all("0 is neg, 1 is pos; dataset.label_names=[...] names them" in message for message in caplog.messages)
+    assert all(
+        "0 is neg, 1 is pos; dataset.label_names=[...] names them" in message for message in caplog.messages
+    )
     caplog.clear()
     with caplog.at_level(logging.WARNING, "snn"):
         check_classes(["0", "1"], ["0", "1"], "run")

@@ -61,7 +61,7 @@ def test_all_processes_hold_the_same_step(tmp_path: Path) -> None:
     assert first.keys() == second.keys() == alone.keys()
     for key, value in first.items():
         assert torch.equal(value, second[key]), key
-        if any(init in key for init in STARTS):
+        if any(init in key for init in (*STARTS, "max")):
             # As one process finds it that has all of the data.
             torch.testing.assert_close(value, alone[key], msg=key)
         else:

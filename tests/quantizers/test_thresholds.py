@@ -41,6 +41,16 @@ def test_maximum_is_of_the_magnitude_over_all_batches() -> None:
     assert estimate_threshold(seen("qcfs", first, second, granularity="tensor"), "max").tolist() == [4]
 
 
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_maximum_is_exact_however_few_rows_are_kept(granularity: str) -> None:
+    x = torch.randn(3, 500, 4)
+    found = estimate_threshold(seen("qcfs", *x, rows=5, granularity=granularity), "max")
+    assert torch.equal(found, x.abs().amax((0, 1)) if granularity == "channel" else x.abs().max().reshape(1))
+    x[2, 17, 1] = torch.inf
+    with pytest.raises(ConversionError, match="not finite"):
+        estimate_threshold(seen("qcfs", *x, rows=5, granularity=granularity), "max")
+
+
 def test_percentile() -> None:
     x = torch.arange(1.0, 101)[:, None] * torch.tensor([1.0, -2.0])
     assert estimate_threshold(seen("qcfs", x), "percentile", 90).tolist() == [90, 180]

@@ -19,7 +19,7 @@ from snn.training.layer_map import layer_map
 from snn.training.lesson import stored
 from snn.training.losses import classification_loss, distillation_loss, error_weights, masked_difference
 from snn.training.objective import LabelObjective
-from snn.training.taps import Taps
+from snn.training.taps import Signals, Taps
 from snn.training.teacher import Teacher
 from snn.training.teacher_store import TeacherStore, fingerprint, size_of
 from tests.models.small import SMALL
@@ -320,6 +320,16 @@ def test_weights_by_error() -> None:
     loss = distillation_loss(student, teacher, 2.0, weights)
     each = [float(distillation_loss(s[None], t[None], 2.0)) for s, t in zip(student, teacher)]
     assert float(loss) == pytest.approx(sum(w * e for w, e in zip(weights.tolist(), each)) / 2, rel=1e-5)
+
+
+def test_weights_by_error_of_mixed_labels_where_the_networks_know_more_classes() -> None:
+    student, teacher = (create_model("bert", num_classes=3, **SIZES) for _ in range(2))
+    learnt = objective(student, teacher, logits=1.0, weighting="error")
+    ours, theirs = (Signals(torch.randn(2, 3), (), ()) for _ in range(2))
+    labels = torch.tensor([1, 0])
+    mixed = torch.nn.functional.one_hot(labels, 2).float()
+    one, other = (learnt.parts(ours, theirs, {"labels": x})["logits"] for x in (labels, mixed))
+    torch.testing.assert_close(one, other)
 
 
 def test_what_is_kept_on_disk_is_what_the_teacher_shows(tmp_path: Path, caplog: Any) -> None:

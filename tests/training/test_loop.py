@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -267,8 +269,11 @@ def test_a_network_ends_in_the_same_bits_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [4, 7, 12])
-def test_a_stage_goes_on_where_its_state_was_saved(tmp_path: Path, stop: int) -> None:
+def test_a_stage_goes_on_where_its_state_was_saved(
+    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With momentum, dropout, a decaying rate and accumulation, whose middle is never saved."""
+    monkeypatch.setattr("snn.training.loop.time", SimpleNamespace(monotonic=itertools.count().__next__))
 
     class Stop(Exception):
         pass
@@ -298,6 +303,11 @@ def test_a_stage_goes_on_where_its_state_was_saved(tmp_path: Path, stop: int) ->
     after, rest, _ = train(again, settings(), stage(epochs=3), tmp_path / "cut")
     assert after == at
     assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(again).items())
+    speeds, left = ([x["samples_per_second"] for x in r.lines if "epoch" in x] for r in (record, rest))
+    samples, steps = speeds[0], after.step // 3  # every epoch takes a second by this clock
+    assert speeds == [samples] * 3
+    saved = stop // 2 * 2
+    assert left[0] == pytest.approx(samples * (1 - saved % steps / steps), abs=0.1)
     lines = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in record.lines]
     tail = [{k: v for k, v in line.items() if k != "samples_per_second"} for line in rest.lines]
     assert lines[-len(tail) :] == tail

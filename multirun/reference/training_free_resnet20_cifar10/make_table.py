@@ -34,7 +34,7 @@ STEPS = (2, 4, 8, 16, 32, 64)
 #: As in the reports of sweeps, which can be made from it: ``python evaluate.py report=FOLDER``.
 SAME = {
     "model": "resnet20",
-    "dataset": "cifar10",
+    "dataset": "cifar10_jpeg",
     "split": "test",
     "metric": "accuracy",
     "status": "finished",
