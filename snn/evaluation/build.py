@@ -76,7 +76,8 @@ def build_model(session: Session) -> nn.Module:
     )
     pictures = architecture_of(asked.name).pictures
     if asked.weights == "pretrained" and pictures is not None:
-        args = model.spec["args"]
+        spec: Any = model.spec
+        args = spec["args"]
         warn_of_other_pictures(args["name"], pictures(args), session.dataset, head=not model.untrained)
     if session.tokenizer is not None:
         check_tokenizer(session.tokenizer, model, data.longest, pairs=len(session.dataset.text_fields) > 1)
