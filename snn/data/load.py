@@ -18,7 +18,7 @@ from snn.data.image_files import channels_of, prepare_files
 from snn.data.labels import class_names, encode, measurements
 from snn.data.overlap import boundaries, seen_in_training
 from snn.data.pictures import Picture, as_pictures
-from snn.data.schema import SPLITS, DatasetConfig, check, role
+from snn.data.schema import SPLITS, DatasetConfig, check, role, splits_key, without_split
 from snn.data.split import Split
 from snn.data.splitting import held_out, last_of_each, stratified
 from snn.data.table import Source, Table
@@ -60,7 +60,7 @@ def load_dataset(
         return load_corpus(config, seed, tokenizer)
     source = find(config, cache_dir)
     names = _names(source, config)
-    rows = {split: _rows(table, names, config, source) for split, table in source.tables.items()}
+    rows = {split: _rows(split, table, names, config, source) for split, table in source.tables.items()}
     _warn_of_absent_classes(rows, names, config)
     _warn_of_empty_texts(source, config)
     how = _carve(rows, config)
@@ -147,16 +147,16 @@ def _warn_of_half_a_pair(table: Table, config: DatasetConfig) -> None:
     if config.kind != "text" or len(config.text_fields) > 1:
         return
     (first,) = config.text_fields
-    partners = (first.removesuffix(one) + other for one, other in _PAIRS if first.endswith(one))
-    for second in partners:
-        if table.find(second, config.rename) is not None:
-            log.warning(
-                "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s,%s]",
-                table.where,
-                second,
-                first,
-                second,
-            )
+    for pair in _PAIRS:
+        for mine, other in (pair, pair[::-1]):
+            partner = first.removesuffix(mine) + other
+            if first.endswith(mine) and table.find(partner, config.rename) is not None:
+                log.warning(
+                    "%s has a column %r too, which is not used: for pairs of texts dataset.text_fields=[%s]",
+                    table.where,
+                    partner,
+                    ",".join((first, partner) if mine == pair[0] else (partner, first)),
+                )
 
 
 def _warn_of_absent_classes(rows: dict[str, _Rows], names: list[str], config: DatasetConfig) -> None:
@@ -191,7 +191,13 @@ def _warn_of_empty_texts(source: Source, config: DatasetConfig) -> None:
         log.warning("dataset.text_fields: empty texts: %s", ", ".join(found))
 
 
-def _rows(table: Table, names: list[str], config: DatasetConfig, source: Source) -> _Rows:
+def _rows(split: str, table: Table, names: list[str], config: DatasetConfig, source: Source) -> _Rows:
+    if config.labelled and split != "train" and table.find(config.label_field, config.rename) is None:
+        key = splits_key(config, hub=config.data_dir is None and config.hub is not None)
+        raise DataError(
+            f"dataset.label_field: no column {config.label_field!r} in {table.where}, so {split} has no labels"
+            f"{without_split(f'dataset.{key}.{split}', split)}"
+        )
     if not config.labelled:
         labels = np.zeros(len(table), np.int64)
     elif config.task == "regression":

@@ -12,6 +12,7 @@ FILES = [
     "model.safetensors.index.json",
     "tokenizer*.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.*",
     "merges.txt",
     "*.model",

@@ -27,9 +27,10 @@ def estimate_threshold(quantizer: Quantizer, method: str = "mse", percentile: fl
     Args:
         quantizer: A quantiser that has observed data: rows, or mean magnitudes where ``method`` is a start.
         method: ``max``, of all values and not of the rows alone; ``percentile`` of the magnitude, of attention
-            probabilities that of those above 0, because masked keys are exactly 0; ``mse``: least squared error, searched over 40 thresholds between
-            a fortieth of the maximum and the maximum, then over 12 between the best one's neighbours; or a name
-            in :data:`~snn.quantizers.start.STARTS`, from as many batches as that takes.
+            probabilities that of those above 0, because masked keys are exactly 0; ``mse``: least squared error,
+            searched over 40 thresholds between a fortieth of the maximum and the maximum, then over 12 between the
+            best one's neighbours; or a name in :data:`~snn.quantizers.start.STARTS`, from as many batches as that
+            takes.
         percentile: For ``percentile``, in (0, 100].
 
     Shape:

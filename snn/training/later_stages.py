@@ -97,7 +97,7 @@ def _check_brought(session: Session, model: nn.Module, key: str) -> None:
     """Refuse data that a network cannot read, or whose labels are not those that it is for."""
     brought, own = session.dataset, session.task
     if brought.kind == "text":
-        check_tokenizer(session.tokenizer, model, session.data.longest)
+        check_tokenizer(session.tokenizer, model, session.data.longest, pairs=len(brought.text_fields) > 1)
     ours, theirs = (data.label_names for data in (session.task_data, session.data))
     if brought.labelled and (brought.task, theirs) != (own.task, ours):
         raise ConfigError(

@@ -107,6 +107,7 @@ def test_a_further_split_is_read_limited_and_part_of_the_fingerprint(tmp_path: P
     [
         (("premise", "hypothesis"), {}, "premise"),
         (("question", "sentence"), {}, "question"),
+        (("question", "sentence"), {}, "sentence"),
         (("#1 String", "#2 String"), {"#1 String": "sentence1", "#2 String": "sentence2"}, "sentence1"),
     ],
 )
@@ -121,7 +122,18 @@ def test_half_a_pair_by_any_name(tmp_path: Path, tokenizer, caplog, columns, ren
         rename=rename,
     )
     load_dataset(config, seed=0, tokenizer=tokenizer)
+    first, second = rename.values() if rename else columns
     assert "too, which is not used" in caplog.text
+    assert f"dataset.text_fields=[{first},{second}]" in caplog.text
+
+
+def test_a_split_without_labels_says_how_to_do_without(tmp_path: Path, tokenizer) -> None:
+    """As the test files of GLUE come."""
+    (tmp_path / "train.tsv").write_text("text\tlabel\n" + "a\t0\nb\t1\n" * 10)
+    (tmp_path / "test.tsv").write_text("index\ttext\n0\ta\n1\tb\n")
+    config = DatasetConfig(name="mine", data_dir=str(tmp_path), splits={"train": "train", "test": "test"})
+    with pytest.raises(DataError, match=r"test has no labels; dataset\.splits\.test=null cuts it off"):
+        load_dataset(config, seed=0, tokenizer=tokenizer)
 
 
 def test_half_a_pair_is_pointed_out(tmp_path: Path, tokenizer, caplog) -> None:

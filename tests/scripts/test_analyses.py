@@ -47,6 +47,11 @@ def test_what_tokens_leaves(text_run: Run, tmp_path: Path) -> None:
     assert all(row["text"] and row["most_active"] for row in rows)
     # The layers' rates without the pooler, which has no tokens, are those of all tokens together.
     tokens = table(tmp_path, "token_rates")
+    by_rate = sorted(float(row["rate"]) for row in tokens)
+    most, least = ([entry["rate"] for entry in found[key]] for key in ("most_active", "least_active"))
+    assert least == pytest.approx(by_rate[: len(least)])
+    assert most == pytest.approx(by_rate[::-1][: len(most)])
+    assert least[0] < most[0]
     assert sum(int(row["occurrences"]) for row in tokens) == sum(p["texts"] for p in found["places"])
     places = table(tmp_path, "token_rates_by_place")
     compared = 0
