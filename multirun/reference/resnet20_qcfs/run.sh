@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|steps|longer_steps|bf16_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, bf16_steps bf16.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|late|steps|longer_steps|bf16_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, late and bf16_steps bf16.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -92,9 +92,9 @@ if wanted faded; then  # QCFS fades in over the last five epochs alone, and lear
             training.compile=true "checkpoint=$out/longer_relu/stages/float" "training.stages=[calibrate,quantized,convert,evaluate]"
     done
 fi
+bf16() { train "$@" scheduler=linear; }
+from() { echo "checkpoint=$out/$1 scheduler.warmup=0"; }
 if wanted bf16; then  # as sizes, in bf16 where the machine has it; the teacher is the best of ReLU
-    bf16() { train "$@" scheduler=linear; }
-    from() { echo "checkpoint=$out/$1 scheduler.warmup=0"; }
     bf16 bf16_trunk dataset.image_size=24 training.float.epochs=14 scheduler.final=0.5 "training.stages=[float]"
     bf16 bf16_relu $(from bf16_trunk/stages/float) training.float.epochs=5 training.float.lr=0.05 scheduler.final=0.5 "training.stages=[float]"
     bf16 bf16_relu_still $(from bf16_relu/stages/float) training.float.epochs=5 training.float.lr=0.025 dataset.augment_crop=0 \
@@ -105,6 +105,15 @@ if wanted bf16; then  # as sizes, in bf16 where the machine has it; the teacher 
         bf16 bf16_still_$L $(from bf16_$L/stages/quantized) $learn training.quantized.lr=0.025 dataset.augment_crop=0 \
             "training.stages=[quantized,convert,evaluate]"
     done
+fi
+if wanted late; then  # QCFS fades in over the last five epochs of bf16 alone, and learns from ReLU's predictions
+    late() {  # folder, rate, fade, share of the teacher, then overrides
+        bf16 "$1" $(from bf16_relu/stages/float) T=4 training.compile=true "distillation.teacher=$out/bf16_relu_still" training.quantized.epochs=5 \
+            training.quantized.lr=$2 training.quantized.fade=$3 training.quantized.distill=$4 \
+            "training.stages=[calibrate,quantized,convert,evaluate]" "${@:5}"
+    }
+    late late_told_4 0.025 0.4 1
+    late late_4 0.02 0.3 0.7 dataset.augment_crop=0 training.batch_size=64
 fi
 over_time() {  # checkpoint, what its jobs are called, test pictures of integrate-and-fire: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     local T
