@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from snn.data.archive import ARCHIVE_ENDINGS
 from snn.data.pictures import PICTURE_ENDINGS, Picture, PictureFile, is_picture
 from snn.data.table import Table
 from snn.errors import DataError
+
+log = logging.getLogger(__name__)
 
 #: In place of a split's name: whichever of these is there.
 AUTO = "auto"
@@ -98,6 +101,11 @@ def read_folder(root: Path) -> dict[str, Any]:
     if not images:
         endings = ", ".join(PICTURE_ENDINGS)
         raise DataError(f"{root} holds no pictures ({endings}); expected {root}/CLASS/NAME.jpg")
+    if named is None:
+        folders = (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        empty = sorted(set(folders) - set(labels))
+        if empty:
+            log.warning("%s: no pictures in %s, so no class is made of it", root, ", ".join(empty[:5]))
     return {"images": images, "label": labels}
 
 

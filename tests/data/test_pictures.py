@@ -58,6 +58,15 @@ def test_a_folder_for_each_class(folder: Path) -> None:
     assert np.bincount(data.splits["train"].labels).tolist() == [9, 9]
 
 
+def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog) -> None:
+    (folder / "train" / "owl").mkdir()
+    (folder / "train" / ".cache").mkdir()
+    with caplog.at_level(logging.WARNING, "snn"):
+        assert load(folder).label_names == ["cat", "dog"]
+    assert [message for message in caplog.messages if "no pictures in owl, so no class" in message]
+    assert ".cache" not in caplog.text
+
+
 def test_in_memory_and_decoded_each_time_are_the_same(folder: Path) -> None:
     kept, lazy = load(folder, in_memory=True), load(folder, in_memory=False, augment_crop=1)
     assert isinstance(lazy.splits["train"], FileSplit)
