@@ -14,13 +14,15 @@ from snn.instantiate import instantiate
 
 #: Kinds of parameters, in the order of their groups.
 WEIGHTS, PLAIN, THRESHOLDS = range(3)
+#: Keys of the section with the decay of those that ``weight_decay`` is not for.
+DECAYS = {PLAIN: "norm_weight_decay", THRESHOLDS: "threshold_weight_decay"}
 
 
 def build_optimizer(
     model: nn.Module, config: dict[str, Any], lr: float | None = None, threshold_lr: float | None = None
 ) -> Optimizer:
-    """Weights with decay; biases, norms and everything one-dimensional without; thresholds without and at
-    their own rate.
+    """Weights with decay; biases, norms and everything one-dimensional without, unless ``norm_weight_decay`` says so;
+    thresholds without, unless ``threshold_weight_decay`` says so, and at their own rate.
 
     Args:
         model: What is trained.
@@ -30,10 +32,14 @@ def build_optimizer(
         threshold_lr: Of thresholds; as ``lr`` if not given.
 
     Raises:
-        ConfigError: The section does not fit its ``_target_``, or ``layer_decay`` is not in (0, 1].
+        ConfigError: The section does not fit its ``_target_``, ``layer_decay`` is not in (0, 1], or a decay is below 0.
     """
     settings = dict(config) | ({} if lr is None else {"lr": lr})
     decay = settings.pop("layer_decay", None)
+    own = {kind: settings.pop(key, None) or 0.0 for kind, key in DECAYS.items()}
+    for kind, key in DECAYS.items():
+        if own[kind] < 0:
+            raise ConfigError(f"optimizer.{key} must be at least 0; got {own[kind]}")
     if decay is not None and not 0 < decay <= 1:
         raise ConfigError(f"optimizer.layer_decay must be in (0, 1]; got {decay}")
     if decay is not None and settings.get("lr") is None:
@@ -48,7 +54,7 @@ def build_optimizer(
         groups.setdefault((last - depth[name], kind), []).append(parameter)
     params = []
     for (below, kind), members in sorted(groups.items()):
-        group: dict[str, Any] = {"params": members} | ({} if kind == WEIGHTS else {"weight_decay": 0.0})
+        group: dict[str, Any] = {"params": members} | ({} if kind == WEIGHTS else {"weight_decay": own[kind]})
         rate = settings.get("lr") if kind != THRESHOLDS or threshold_lr is None else threshold_lr
         if rate is not None:
             group["lr"] = rate * (1.0 if decay is None else decay**below)

@@ -37,6 +37,20 @@ def test_biases_norms_and_thresholds_do_not_decay(quantizer: str) -> None:
     assert {group["lr"] for group in found.values()} == {0.01}
 
 
+def test_biases_norms_and_thresholds_decay_as_asked() -> None:
+    """Plain releases of QCFS let everything decay."""
+    model = quantised()
+    asked = {**ADAMW, "norm_weight_decay": 0.2, "threshold_weight_decay": 0.3}
+    found = {
+        name: group["weight_decay"] for name, group in settings(build_optimizer(model, asked), model).items()
+    }
+    assert found["first.weight"] == 0.1
+    assert found["first.bias"] == 0.2
+    assert found["act.threshold"] == 0.3
+    with pytest.raises(ConfigError, match=r"optimizer\.threshold_weight_decay must be at least 0; got -1"):
+        build_optimizer(model, {**ADAMW, "threshold_weight_decay": -1})
+
+
 def test_rates_of_the_stage_and_of_thresholds() -> None:
     model = quantised()
     found = settings(build_optimizer(model, ADAMW, lr=0.5, threshold_lr=0.25), model)

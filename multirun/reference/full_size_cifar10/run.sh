@@ -11,6 +11,7 @@ for model in vgg16 resnet18; do
     if wanted $model; then
         job $model train.py experiment=parainf_vgg16_cifar10 name=parainf_$model model=$model dataset=cifar10_jpeg \
             "dataset.data_dir=${DATA:?}" "dataset.limit_train=${PICTURES:-5000}" dataset.limit_test=2000 training.batch_size=64 \
-            training.quantized.epochs=1 optimizer.lr=0.05 training.quantized.lr=0.02 training.compile=true execution=collapsed
+            training.quantized.epochs=1 optimizer.lr=0.05 optimizer.norm_weight_decay=0 optimizer.threshold_weight_decay=0 \
+            training.compile=true execution=collapsed
     fi
 done
