@@ -1,4 +1,4 @@
-"""BERT, DistilBERT, RoBERTa and T5's encoder by ``train.py``: from a folder of transformers to spikes, evaluated from the checkpoint."""
+"""BERT, DistilBERT, RoBERTa and T5's encoder by ``train.py``: from a folder of transformers to spikes and back."""
 
 from __future__ import annotations
 

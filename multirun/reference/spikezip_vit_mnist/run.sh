@@ -9,4 +9,4 @@ out=${OUT:-outputs/spikezip_vit_mnist}/seed_$seed
 source "$(dirname "$0")/../jobs.sh"
 
 if wanted analog; then job analog train.py experiment=spikezip_vit_micro_mnist "dataset.data_dir=${DATA:?}" "seed=$seed"; fi
-if wanted spread; then job spread evaluate.py "checkpoint=$out/analog" neuron.spread=16 dataset.limit_test=2000; fi
+if wanted spread; then job spread evaluate.py "checkpoint=$out/analog" neuron=st_bif neuron.spread=16 dataset.limit_test=2000; fi
