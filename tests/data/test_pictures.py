@@ -63,7 +63,7 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog) -> None:
     (folder / "train" / ".cache").mkdir()
     with caplog.at_level(logging.WARNING, "snn"):
         assert load(folder).label_names == ["cat", "dog"]
-    assert [message for message in caplog.messages if "no pictures in owl, so no class" in message]
+    assert [message for message in caplog.messages if "no pictures in owl, which is no class" in message]
     assert ".cache" not in caplog.text
 
 
@@ -328,7 +328,10 @@ def test_a_class_that_a_split_lacks_is_said(folder: Path, caplog) -> None:
         path.unlink()
     with caplog.at_level(logging.WARNING, "snn"):
         data = load(folder)
-    assert caplog.messages == ["test has no picture of dog"]
+    assert caplog.messages == [
+        f"{folder / 'test'}: no pictures in dog, which is no class unless another split has some",
+        "test has no picture of dog",
+    ]
     assert len(data.splits["test"]) == 2
 
 

@@ -209,7 +209,7 @@ def test_a_head_is_put_into_the_order_of_the_data_set(name: str, output: str, tm
     [
         (["contradiction", "neutral", "entailment"], ""),
         ([], ""),
-        (["0", "1", "2"], ""),
+        (["0", "1", "2"], "the data set numbers alone: 0 is CONTRADICTION, 1 is Neutral, 2 is entail-ment"),
         (
             ["sports", "business", "science"],
             "is for the classes CONTRADICTION, Neutral, entail-ment, those here",

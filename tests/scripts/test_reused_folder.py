@@ -37,7 +37,7 @@ def test_another_config_is_refused_and_harms_nothing(folder: Path, images: list[
         run(asked, folder)
     assert str(error.value) == (
         f"{folder} holds the networks of a run with another config: T was 2, not 3, quantization.levels was 2, not 3, "
-        f"optimizer.lr was 0.01, not 0.5; name another folder (hydra.run.dir), or go on with that run: "
+        f"optimizer.lr was 0.01, not 0.5 and 1 more; name another folder (hydra.run.dir), or go on with that run: "
         f"python train.py resume={folder}"
     )
     assert contents(folder) == before
@@ -45,7 +45,7 @@ def test_another_config_is_refused_and_harms_nothing(folder: Path, images: list[
 
 def test_many_differences_are_counted(folder: Path, images: list[str]) -> None:
     with pytest.raises(
-        ConfigError, match=r"T was 2, not 3, seed was 0, not 1, .* and 1 more; name another folder"
+        ConfigError, match=r"T was 2, not 3, seed was 0, not 1, .* and 2 more; name another folder"
     ):
         run(composed("train", *images, "T=3", "seed=1", "optimizer.lr=0.5"), folder)
 
