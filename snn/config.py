@@ -183,6 +183,8 @@ class StageConfig:
         lr: Learning rate; null: that of the optimizer.
         threshold_lr: Learning rate of thresholds; null: as ``lr``.
         fade: Share of the steps, in [0, 1), after which quantisers quantise in full; until then they fade in.
+        freeze_norm: Share of the steps, in [0, 1], after which batch norms use their running statistics, as in
+            evaluation, and no longer those of each batch; 1: never.
         patience: Stop after this many epochs without a better validation metric; null: never.
         dropout: Whether the network's own dropout (of units, probabilities, paths) is on; false suits a network that is
             to equal its teacher. A spiking network is trained through time without it in any case.
@@ -197,6 +199,7 @@ class StageConfig:
     lr: float | None = None
     threshold_lr: float | None = None
     fade: float = 0.0
+    freeze_norm: float = 1.0
     patience: int | None = None
     dropout: bool = True
     distill: float | None = None

@@ -320,6 +320,7 @@ def test_st_bif_brings_lsq() -> None:
         ({"training.batch_size": 0}, "training.batch_size must be at least 1; got 0"),
         ({"training.accumulate": 0}, "training.accumulate must be at least 1; got 0"),
         ({"training.float.epochs": -1}, "training.float.epochs must be at least 0; got -1"),
+        ({"training.float.freeze_norm": -0.1}, r"training.float.freeze_norm must be in \[0, 1\]; got -0.1"),
         ({"training.quantized.fade": 1.0}, r"training.quantized.fade must be in \[0, 1\); got 1.0"),
         (
             {"training.float.fade": 0.5},

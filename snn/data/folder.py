@@ -105,7 +105,11 @@ def read_folder(root: Path) -> dict[str, Any]:
         folders = (path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         empty = sorted(set(folders) - set(labels))
         if empty:
-            log.warning("%s: no pictures in %s, which is no class unless another split has some", root, ", ".join(empty[:5]))
+            log.warning(
+                "%s: no pictures in %s, which is no class unless another split has some",
+                root,
+                ", ".join(empty[:5]),
+            )
     return {"images": images, "label": labels}
 
 

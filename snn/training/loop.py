@@ -28,6 +28,7 @@ from snn.tracking.tracker import Tracker
 from snn.training.diagnostics import diagnose
 from snn.training.ema import WeightAverage
 from snn.training.fade import Fade
+from snn.training.frozen_norms import FrozenNorms
 from snn.training.memory_format import guard_narrow_convolutions
 from snn.training.mixing import Mixing
 from snn.training.objective import Batch, LabelObjective, Learner, Objective
@@ -121,6 +122,7 @@ class Trainer:
         self.mixing = Mixing.of(settings, data.num_classes, config.seed)
         self.average = WeightAverage(self.plain, settings.ema) if settings.ema is not None else None
         self.fade = Fade(self.plain, stage.fade * total)
+        self.norms = FrozenNorms(self.plain, stage.freeze_norm * total)
         self.progress = Progress(name, step=start_step)
         self.last_good = start_step
 
@@ -193,6 +195,7 @@ class Trainer:
         learnt = False  # whether there is a gradient to step along
         for batch in bar:
             self.fade.move_to(self.scheduler.last_epoch)
+            self.norms.move_to(self.scheduler.last_epoch)
             with self.accelerator.accumulate(self.learner):
                 loss = self._learn(batch) if batch else None  # None: none of its pictures can be read
                 if self.accelerator.sync_gradients and settings.clip_norm:

@@ -21,7 +21,7 @@ case $dataset in
     trec)
         float=4 lsq="16:2 8:6 4:12 32:2" para_inf="8:2 4:3 2:6 16:2 1:12" lsq_tensor="16:2 8:2 4:2 32:2"
         para_inf_tensor="8:2 4:2 2:2 16:2 1:2" spikezip="16:2 8:6" layers=4:12 ;;
-    sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0" refined="4:1:5e-5" copied=16:1:5e-5 ;;
+    sst2) batch=64 float=2 lsq=16:1 para_inf="8:1 4:1 2:1 16:0 1:1" refined="4:1:5e-5" copied=16:1:5e-5 ;;
     cola) float=4 ;;
     mrpc) float=5 lsq=16:4 para_inf="8:4 4:4 2:8 16:0 1:12" lr=3e-5 share=0.9
         corrected="8:2:2e-5 4:4:5e-5 2:6:1e-4" refined="8:4:5e-5 4:4:5e-5 2:6:1e-4" layers=16:4
