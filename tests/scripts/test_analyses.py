@@ -18,6 +18,8 @@ from snn.tracking.files import read_json
 from snn.tracking.sweep_jobs import read_jobs
 from snn.tracking.tracker import create_trackers
 from tests.scripts.composing import composed
+from tests.tracking.wandb_record import kept, record_of
+from tests.tracking.wandb_record import table as wandb_table
 
 Run = tuple[Path, float]
 SMALL = ["debug=tiny", "device=cpu", "threads=1", "evaluation.ann=false"]
@@ -74,6 +76,26 @@ def test_what_tokens_leaves(text_run: Run, tmp_path: Path) -> None:
     for name in ("spike_rate_by_place", "attention_and_spikes", "decision_times"):
         assert f"(figures/{name}.png)" in report
         assert (tmp_path / "figures" / f"{name}.png").is_file()
+
+
+def test_wandb_gets_what_tokens_finds(
+    text_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.mktemp("staging")))
+    options = ("analysis=tokens", "analysis.pages=2", "tracking=wandb", "tracking.mode=offline")
+    analysed(text_run, tmp_path, *options)
+    run, _ = record_of(tmp_path)
+    for name in ("token_samples", "token_rates", "token_rates_by_place", "attention_and_spikes"):
+        found, rows = wandb_table(tmp_path, run, name), table(tmp_path, name)
+        assert len(found["data"]) == len(rows) > 0
+        assert found["columns"] == list(rows[0])
+    for name in ("spike_rate_by_place", "attention_and_spikes", "decision_times"):
+        figure = tmp_path / "figures" / f"{name}.png"
+        assert kept(tmp_path, run, f"figures/{name}").read_bytes() == figure.read_bytes()
+    pages = [name for name in run["summary"] if name.startswith("token_pages/")]
+    assert len(pages) == 2
 
 
 def test_tokens_of_neurons_that_settle(bipolar_run: Run, tmp_path: Path) -> None:

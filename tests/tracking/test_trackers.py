@@ -1,9 +1,6 @@
 import csv
 import json
 import math
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from snn.tracking import TRACKERS, TrackingConfig, create_trackers, read_json, r
 from snn.tracking.tracker import RunInfo, Tracker, Trackers
 
 from .summaries import SUMMARY, summary
+from .wandb_record import kept, record_of, table
 
 CONF = Path(__file__).parents[2] / "conf" / "tracking"
 
@@ -155,13 +153,6 @@ def test_every_config_fits_the_schema(path):
     create_trackers(config)
 
 
-def leet(*arguments):
-    tool = shutil.which("wandb", path=str(Path(sys.executable).parent))
-    assert tool, "the command wandb is not beside this Python"
-    done = subprocess.run([tool, "leet", "inspect", *arguments], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
 RASTER = {
     "T": 3,
     "layers": [{"name": "a.act", "size": 9, "neurons": [0, 8], "spikes": [[1, 0, -1], [0, 0, 1]]}],
@@ -199,14 +190,7 @@ def offline(tmp_path_factory):
             trackers.page("token_pages/0", folder / "page.html")
             lineage = {**SUMMARY["lineage"], "parents": [str(parent)]}
             trackers.summary.update(summary(raster=RASTER, confusion=CONFUSION, lineage=lineage))
-    record = next(folder.glob("wandb/offline-run-*/run-*.wandb"))
-    records = [json.loads(line) for line in leet("--json", str(record)).splitlines()]
-    return folder, json.loads(leet("--summary", "--json", str(record))), records
-
-
-def table(folder, run, name):
-    entry = run["summary"][name]
-    return json.loads(next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}")).read_text())
+    return folder, *record_of(folder)
 
 
 def history(records):
@@ -279,8 +263,7 @@ def test_wandb_holds_the_raster_and_the_confusion_matrix(offline):
 
 def test_wandb_holds_pages(offline):
     folder, run, _ = offline
-    page = next(folder.glob(f"wandb/offline-run-*/files/{run['summary']['token_pages/0']['path']}"))
-    assert "<p>words</p>" in page.read_text()
+    assert "<p>words</p>" in kept(folder, run, "token_pages/0").read_text()
 
 
 def test_wandb_knows_the_checkpoint_that_was_made_and_the_one_that_it_was_made_from(offline):
@@ -328,16 +311,13 @@ def test_wandb_holds_group_and_job_type(offline):
 def test_wandb_holds_tables_and_figures(offline):
     folder, run, _ = offline
     for name in ("spike_rates", "verification"):
-        entry = run["summary"][name]
-        table = json.loads(next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}")).read_text())
+        found = table(folder, run, name)
         rows = SUMMARY["layers"] if name == "spike_rates" else SUMMARY["verification"]["layers"]
-        assert [dict(zip(table["columns"], row)) for row in table["data"]] == [
+        assert [dict(zip(found["columns"], row)) for row in found["data"]] == [
             {key: value for key, value in row.items() if key != "rate_per_timestep"} for row in rows
         ]
     for figure in (folder / "figures").glob("*.png"):
-        entry = run["summary"][f"figures/{figure.stem}"]
-        kept = next(folder.glob(f"wandb/offline-run-*/files/{entry['path']}"))
-        assert kept.read_bytes() == figure.read_bytes()
+        assert kept(folder, run, f"figures/{figure.stem}").read_bytes() == figure.read_bytes()
 
 
 def test_the_report_says_how_to_upload_the_record(offline):
