@@ -1,5 +1,4 @@
 import csv
-import json
 import math
 from pathlib import Path
 
@@ -285,10 +284,8 @@ def test_checkpoints_stay_at_home_where_the_config_says_so(tmp_path, monkeypatch
     write_checkpoint(tmp_path / "run" / "checkpoint", "spiking", None)
     with create_trackers({"trackers": ["wandb"], "mode": "offline", "checkpoints": False}) as trackers:
         trackers.start(RunInfo({}, tmp_path / "run"))
-    record = next((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
-    assert not any(
-        json.loads(line)["type"] == "artifact" for line in leet("--json", str(record)).splitlines()
-    )
+    _, records = record_of(tmp_path / "run")
+    assert not any(record["type"] == "artifact" for record in records)
 
 
 def test_wandb_holds_config_and_summary(offline):
@@ -335,8 +332,7 @@ def test_runs_of_one_process_are_separate_and_closed_when_they_fail(tmp_path, mo
             run_and_raise(create_trackers({"trackers": ["wandb"]}), tmp_path / job, error)
     assert wandb.run is None
     for job, code, status in (("0", 1, "failed"), ("1", 255, "interrupted")):
-        record = next((tmp_path / job).glob("wandb/offline-run-*/run-*.wandb"))
-        run = json.loads(leet("--summary", "--json", str(record)))
+        run, _ = record_of(tmp_path / job)
         assert run["config"] == {"folder": job}
         assert (run["exit_code"], run["summary"]["status"]) == (code, status)
 
