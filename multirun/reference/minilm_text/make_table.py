@@ -90,6 +90,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         if kind == "exit":  # what a sample costs that may stop
             reported = summary["early_exit"]["reported"]
             row |= {"spiking": reported["score"], "steps": reported["mean_steps"]}
+            row |= {"same_prediction": None, "spike_rate": None}  # known of samples that settle alone
             row |= {"spikes_per_sample": reported["spikes_per_sample"], "spiking_uj": reported["energy_uj"]}
         validation = summary.get("validation", {}).get("quantized", {})
         row |= {
@@ -302,4 +303,6 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("python make_table.py FOLDER, such as outputs/minilm_text")
     main(sys.argv[1])
