@@ -35,7 +35,8 @@ class Data:
 
     Attributes:
         kind: ``"text"`` or ``"image"``.
-        fingerprint: 16 hex digits over the rows of all splits, as the model sees them, and the settings.
+        fingerprint: 16 hex digits over the rows of all splits, as the model sees them, and the settings; pictures that
+            are read from files as they are needed count by their names and labels alone.
     """
 
     def __init__(
