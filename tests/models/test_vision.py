@@ -245,6 +245,31 @@ def test_para_inf_is_exact_with_hard_activations_and_gates() -> None:
     assert report.differing == 0
 
 
+#: Depthwise convolutions, attention with biases, convolutions and attention in turn, mixing by MLPs, transposed
+#: attention, attention between channels.
+FAMILIES = [
+    "ghostnet_050",
+    "levit_128s",
+    "mobilevit_xxs",
+    "mixer_s32_224",
+    "edgenext_xx_small",
+    "xcit_nano_12_p16_224",
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_of_timm_convert_exactly(name: str) -> None:
+    torch.manual_seed(0)
+    model = timm(name=name, image_size=224).double()
+    inputs = {"pixel_values": torch.randn(1, 3, 224, 224, dtype=torch.float64)}
+    rules = composed("train", "model=timm").model.places["full"]
+    quantised = snn.quantize(model, rules, name="qcfs", levels=4, example=inputs)
+    snn.calibrate(quantised, [inputs])
+    report = snn.verify(quantised, snn.convert(quantised.eval(), "para_inf", T=4), [inputs])
+    report.raise_for_tolerance()
+    assert report.differing == 0
+
+
 @pytest.mark.parametrize("name", ["mobilevitv2_050", "dm_nfnet_f0"])
 def test_activations_that_have_no_module_of_torch_are_quantised(name: str) -> None:
     model = timm(name=name)
