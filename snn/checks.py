@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from snn.compiler import find_compiler
-from snn.config import Config
+from snn.config import Config, optimizer_section
 from snn.errors import ConfigError, did_you_mean
 from snn.quantizers.registry import INITS
 
@@ -179,11 +179,12 @@ def _check_stage(config: Config, stage: str) -> None:
     if section.fade and stage != "quantized":
         raise ConfigError(f"{where}.fade: quantisers fade in while training.quantized learns; set it to 0")
     runs = stage in config.training.stages and not (stage == "spiking" and section.epochs == 0)
-    rate = config.optimizer.get("lr", 0)  # without the key the optimiser has a default of its own
+    key, optimizer = optimizer_section(config, stage, section)
+    rate = optimizer.get("lr", 0)  # without the key the optimiser has a default of its own
     if rate is not None and not isinstance(rate, int | float):
-        raise ConfigError(f"optimizer.lr must be a number; got {rate!r}")
+        raise ConfigError(f"{key}.lr must be a number; got {rate!r}")
     if runs and rate is None and section.lr is None:
-        raise ConfigError(f"optimizer.lr is null, and so is {where}.lr: give one of them a learning rate")
+        raise ConfigError(f"{key}.lr is null, and so is {where}.lr: give one of them a learning rate")
 
 
 def _check_transform(config: Config) -> None:

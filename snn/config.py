@@ -192,6 +192,7 @@ class StageConfig:
             a teacher, else 0.
         dataset: Instead of the run's; null: that.
         distillation: Instead of the run's; null: that. One without a teacher has the run's.
+        optimizer: Instead of the run's; null: that.
         scheduler: Instead of the run's; null: that.
     """
 
@@ -205,6 +206,7 @@ class StageConfig:
     distill: float | None = None
     dataset: DatasetConfig | None = None
     distillation: DistillationConfig | None = None
+    optimizer: dict[str, Any] | None = None
     scheduler: dict[str, Any] | None = None
 
 
@@ -367,3 +369,10 @@ def typed(config: DictConfig) -> Config:
         ) from error
     assert isinstance(result, Config)
     return result
+
+
+def optimizer_section(config: Config, name: str, stage: StageConfig) -> tuple[str, dict[str, Any]]:
+    """The section that the optimiser of the stage ``name`` is made from, its own or the run's, after its key."""
+    if stage.optimizer is not None:
+        return f"training.{name}.optimizer", stage.optimizer
+    return "optimizer", config.optimizer

@@ -64,8 +64,9 @@ def _run_dir(resume: str | None, outputs: str, name: str, now: str) -> str:
     return str(resume) if resume else f"{outputs}/{name}/{now}"
 
 
-def _share(whole: float | None, share: float) -> float | None:
-    return None if whole is None else float(f"{whole * share:.6g}")
+def _share(whole: float | None, share: float, own: Any = None) -> float | None:
+    """A share of the run's rate; nothing where a stage has an optimiser of its own, whose rate is its own too."""
+    return None if whole is None or own is not None else float(f"{whole * share:.6g}")
 
 
 def _run(script: str, job: Job, config: DictConfig) -> float:

@@ -273,10 +273,20 @@ def test_every_native_model_takes_T_and_neuron_from_the_root(name: str, neuron: 
         (["model=vit_tiny", "neuron=st_bif", "T=64"], 2e-5),
         (["model=resnet20", "optimizer=adamw"], 2e-5),
         (["model=vit_tiny", "training.quantized.lr=1e-3"], 1e-3),
+        (["model=resnet20", "+optimizer@training.quantized.optimizer=adamw"], None),
     ],
 )
-def test_the_rate_of_quantised_training_suits_the_optimizer(said: list[str], rate: float) -> None:
+def test_the_rate_of_quantised_training_suits_the_optimizer(said: list[str], rate: float | None) -> None:
     assert composed("train", *said, "dataset=cifar10").training.quantized.lr == rate
+
+
+@pytest.mark.parametrize(
+    ("rate", "refusal"), [("null", "is null, and so is training.quantized.lr"), ("fast", "must be a number")]
+)
+def test_the_rate_of_a_stages_own_optimizer(rate: str, refusal: str) -> None:
+    said = f"training.quantized.optimizer={{_target_: torch.optim.SGD, lr: {rate}}}"
+    with pytest.raises(ConfigError, match=f"^training.quantized.optimizer.lr {refusal}"):
+        check(composed("train", "model=resnet20", "dataset=cifar10", said), "train")
 
 
 def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:

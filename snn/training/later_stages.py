@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from snn.checks import TRAINED
-from snn.config import Config
+from snn.config import Config, optimizer_section
 from snn.conversion.quantize import quantizers
 from snn.errors import ConfigError
 from snn.evaluation.build import rehearse_quantization, starts_in_training
@@ -75,7 +75,8 @@ def _check_recipe(config: Config, stage: str) -> None:
     """Build a stage's optimiser and schedule once, for parameters that nobody needs."""
     section = getattr(config.training, stage)
     probe = nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)])
-    optimizer = build_optimizer(probe, config.optimizer, section.lr, section.threshold_lr)
+    key, chosen = optimizer_section(config, stage, section)
+    optimizer = build_optimizer(probe, chosen, section.lr, section.threshold_lr, key)
     build_scheduler(config, section, optimizer, total_steps=1)
 
 

@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from snn.config import Config, StageConfig
+from snn.config import Config, StageConfig, optimizer_section
 from snn.data.data import Data
 from snn.errors import TrainingError
 from snn.functional.fused import fused
@@ -115,7 +115,8 @@ class Trainer:
         total = stage.epochs * math.ceil(batches / settings.accumulate)
         self.objective = objective or LabelObjective(list(data.config.metrics), settings)
         learner = Learner(model, self.objective)
-        optimizer = build_optimizer(learner, config.optimizer, stage.lr, stage.threshold_lr)
+        key, section = optimizer_section(config, name, stage)
+        optimizer = build_optimizer(learner, section, stage.lr, stage.threshold_lr, key)
         self.learner, self.optimizer = self.accelerator.prepare(learner, optimizer)
         self.scheduler = build_scheduler(config, stage, optimizer, total)
         self.autocast = autocast_type(settings.precision, self.accelerator.device)

@@ -19,7 +19,11 @@ DECAYS = {PLAIN: "norm_weight_decay", THRESHOLDS: "threshold_weight_decay"}
 
 
 def build_optimizer(
-    model: nn.Module, config: dict[str, Any], lr: float | None = None, threshold_lr: float | None = None
+    model: nn.Module,
+    config: dict[str, Any],
+    lr: float | None = None,
+    threshold_lr: float | None = None,
+    where: str = "optimizer",
 ) -> Optimizer:
     """Weights with decay; biases, norms and everything one-dimensional without, unless ``norm_weight_decay`` says so;
     thresholds without, unless ``threshold_weight_decay`` says so, and at their own rate.
@@ -30,6 +34,7 @@ def build_optimizer(
             the last to the first (see :func:`depths`).
         lr: Instead of the section's.
         threshold_lr: Of thresholds; as ``lr`` if not given.
+        where: The section's key, for errors.
 
     Raises:
         ConfigError: The section does not fit its ``_target_``, ``layer_decay`` is not in (0, 1], or a decay is below 0.
@@ -39,11 +44,11 @@ def build_optimizer(
     own = {kind: settings.pop(key, None) or 0.0 for kind, key in DECAYS.items()}
     for kind, key in DECAYS.items():
         if own[kind] < 0:
-            raise ConfigError(f"optimizer.{key} must be at least 0; got {own[kind]}")
+            raise ConfigError(f"{where}.{key} must be at least 0; got {own[kind]}")
     if decay is not None and not 0 < decay <= 1:
-        raise ConfigError(f"optimizer.layer_decay must be in (0, 1]; got {decay}")
+        raise ConfigError(f"{where}.layer_decay must be in (0, 1]; got {decay}")
     if decay is not None and settings.get("lr") is None:
-        raise ConfigError("optimizer.layer_decay needs optimizer.lr")
+        raise ConfigError(f"{where}.layer_decay needs {where}.lr")
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     depth = dict.fromkeys(parameters, 0) if decay is None else depths(parameters)
     last = max(depth.values(), default=0)
@@ -59,7 +64,7 @@ def build_optimizer(
         if rate is not None:
             group["lr"] = rate * (1.0 if decay is None else decay**below)
         params.append(group)
-    return instantiate(settings, "optimizer", params=params)
+    return instantiate(settings, where, params=params)
 
 
 def depths(names: Iterable[str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import nn
 
 from snn.conversion.quantize import calibrate, quantize, quantizers
 from snn.errors import ConfigError
+from snn.training.loop import Trainer
 from snn.training.optimizer import build_optimizer
-from tests.training.small import seeded
+from tests.training.small import Record, config, pictures, seeded, stage
 
 RULES = [{"match": "act", "do": "replace"}]
 ADAMW = {"_target_": "torch.optim.AdamW", "lr": 0.01, "weight_decay": 0.1}
@@ -91,6 +93,21 @@ def test_frozen_parameters_are_left_out() -> None:
     model.first.requires_grad_(False)  # type: ignore[union-attr]
     found = settings(build_optimizer(model, ADAMW), model)
     assert not {name for name in found if name.startswith("first")}
+
+
+def test_a_stage_may_have_an_optimiser_of_its_own(tmp_path: Path) -> None:
+    own = {"_target_": "torch.optim.Adam", "lr": 0.25}
+    found = []
+    for section in (stage(), stage(optimizer=own), stage(optimizer=own, lr=0.5)):
+        run = Trainer("float", seeded(), pictures(), config(), section, Record(), tmp_path / "resume")
+        found.append((type(run.optimizer.optimizer).__name__, run.scheduler.base_lrs[0]))
+    assert found == [("SGD", 0.1), ("Adam", 0.25), ("Adam", 0.5)]
+
+
+def test_its_mistakes_name_its_key(tmp_path: Path) -> None:
+    section = stage(optimizer={"_target_": "torch.optim.Adam", "lr": 0.1, "momentum": 0.9})
+    with pytest.raises(ConfigError, match=r"^training\.float\.optimizer: .*'momentum'"):
+        Trainer("float", seeded(), pictures(), config(), section, Record(), tmp_path / "resume")
 
 
 def test_a_setting_that_the_optimiser_does_not_have() -> None:
