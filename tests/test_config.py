@@ -284,9 +284,9 @@ def test_the_rate_of_quantised_training_suits_the_optimizer(said: list[str], rat
     ("rate", "refusal"), [("null", "is null, and so is training.quantized.lr"), ("fast", "must be a number")]
 )
 def test_the_rate_of_a_stages_own_optimizer(rate: str, refusal: str) -> None:
-    said = f"training.quantized.optimizer={{_target_: torch.optim.SGD, lr: {rate}}}"
+    said = ["+optimizer@training.quantized.optimizer=sgd", f"training.quantized.optimizer.lr={rate}"]
     with pytest.raises(ConfigError, match=f"^training.quantized.optimizer.lr {refusal}"):
-        check(composed("train", "model=resnet20", "dataset=cifar10", said), "train")
+        check(composed("train", "model=resnet20", "dataset=cifar10", *said), "train")
 
 
 def test_a_model_with_neurons_of_its_own_takes_no_other() -> None:
