@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|frozen|late|steps|longer_steps|bf16_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, late, frozen and bf16_steps bf16.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|frozen|adam|late|steps|longer_steps|bf16_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, late, frozen, adam and bf16_steps bf16.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -110,6 +110,14 @@ if wanted frozen; then  # the last five epochs of bf16 with norms that keep thei
     bf16 bf16_frozen_4 $(from bf16_4/stages/quantized) T=4 training.compile=true training.quantized.epochs=5 training.quantized.distill=0.7 \
         "distillation.teacher=$out/bf16_relu_still" training.quantized.lr=0.025 dataset.augment_crop=0 training.quantized.freeze_norm=0 \
         "training.stages=[quantized,convert,evaluate]"
+fi
+if wanted adam; then  # bf16, of which QCFS learns with AdamW
+    adam() {  # folder, rate, checkpoint, then overrides
+        bf16 "$1" $(from "$3") T=4 training.compile=true training.quantized.epochs=5 training.quantized.distill=0.7 optimizer=adamw \
+            optimizer.weight_decay=0.05 "distillation.teacher=$out/bf16_relu_still" training.quantized.lr=$2 "${@:4}"
+    }
+    adam adam_4 0.001 bf16_trunk/stages/float scheduler.final=0.5 "training.stages=[calibrate,quantized]"
+    adam adam_still_4 0.0005 adam_4/stages/quantized dataset.augment_crop=0 "training.stages=[quantized,convert,evaluate]"
 fi
 if wanted late; then  # QCFS fades in over the last five epochs of bf16 alone, and learns from ReLU's predictions
     late() {  # folder, rate, fade, share of the teacher, then overrides
