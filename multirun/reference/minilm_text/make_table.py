@@ -179,7 +179,7 @@ def sets_table(rows: list[dict[str, Any]]) -> str:
         key=lambda item: (ORDER.index(item[0][0]), list(NAMES).index(item[0][1]), -item[0][2]),
     ):
         counts_codes = kind in CODES
-        if number not in ((16,) if counts_codes else (2, 4, 8, 16)):
+        if number not in ((16,) if counts_codes else (1, 2, 4, 8, 16)):
             continue
         what = f"{NAMES[kind]}, {number} codes" if counts_codes else f"{NAMES[kind]}, T = {number}"
         cells = [points(group, name) for name in NETWORKS]
