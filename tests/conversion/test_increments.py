@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snn
+from snn.functional.padding import current_mask, valid_positions
 from snn.neurons.run import Event, Run
 from tests.functional.reference import arrays
 
@@ -70,6 +71,7 @@ def test_every_spike_is_equal(name: str, simulate: Any, way: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "simulate"), [("bert", increments.bert), ("resnet20", increments.resnet)])
+@example(spread=1, chunk=1, seed=386)  # where padding settles last
 @given(spread=st.integers(1, 9), chunk=st.integers(1, 20), seed=st.integers(0, 2**31))
 @settings(max_examples=8, deadline=None)
 def test_every_spike_is_equal_however_the_input_is_given_and_time_is_cut(
@@ -87,7 +89,12 @@ def test_every_spike_is_equal_however_the_input_is_given_and_time_is_cut(
     run = increments.Increments(model, T, "sum", "st_bif", spread=spread)
     read_out = run.aggregate(simulate(run, model, inputs))
     logits, spikes = spikes_of(snn.convert(model, "st_bif", T, spread=spread), inputs, chunk)
-    assert all(torch.equal(spikes[place], emitted) for place, emitted in run.spikes.items())
+    # A sample leaves once nothing that counts changes any more, whatever padding still does.
+    with valid_positions(inputs.get("attention_mask")):
+        for place, emitted in run.spikes.items():
+            real = current_mask(emitted[0])
+            differ = spikes[place] != emitted
+            assert not (differ if real is None else differ & real).any(), place
     assert (logits - read_out).abs().max() <= 1e-9
 
 
