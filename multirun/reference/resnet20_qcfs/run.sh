@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ResNet-20 trained in float, trained on with QCFS of 4 and of 8 levels, made to spike, and measured over T; and ReLU for as many epochs.
-#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|frozen|adam|late|steps|longer_steps|bf16_steps|few]
-# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, late, frozen, adam and bf16_steps bf16.
+#   DATA=folder_of_cifar10 bash multirun/reference/resnet20_qcfs/run.sh cifar10_jpeg|mnist [float|relu|direct|qcfs|distilled|branch|sizes|longer|early|faded|bf16|frozen|adam|unclipped|late|steps|longer_steps|bf16_steps|few]
+# A job that has left its summary.json is not run again. qcfs needs float, distilled relu, faded and early longer, steps qcfs, longer_steps and few longer, late, frozen, adam, unclipped and bf16_steps bf16.
 set -euo pipefail
 dataset=$1 part=${2:-all} seed=${SEED:-0} python=${PYTHON:-python}
 out=${OUT:-outputs/resnet20_qcfs}/$1/seed_$seed
@@ -106,27 +106,26 @@ if wanted bf16; then  # as sizes, in bf16 where the machine has it; the teacher 
             "training.stages=[quantized,convert,evaluate]"
     done
 fi
+taught() {  # folder, checkpoint, rate, then overrides: five epochs with four levels, in bf16, that learn from the best of ReLU
+    bf16 "$1" $(from "$2") T=4 training.compile=true training.quantized.epochs=5 training.quantized.lr=$3 \
+        "distillation.teacher=$out/bf16_relu_still" training.quantized.distill=0.7 "${@:4}"
+}
+first="scheduler.final=0.5 training.stages=[calibrate,quantized]" still="dataset.augment_crop=0 training.stages=[quantized,convert,evaluate]"
 if wanted frozen; then  # the last five epochs of bf16 with norms that keep their statistics
-    bf16 bf16_frozen_4 $(from bf16_4/stages/quantized) T=4 training.compile=true training.quantized.epochs=5 training.quantized.distill=0.7 \
-        "distillation.teacher=$out/bf16_relu_still" training.quantized.lr=0.025 dataset.augment_crop=0 training.quantized.freeze_norm=0 \
-        "training.stages=[quantized,convert,evaluate]"
+    taught bf16_frozen_4 bf16_4/stages/quantized 0.025 $still training.quantized.freeze_norm=0
 fi
 if wanted adam; then  # bf16, of which QCFS learns with AdamW
-    adam() {  # folder, rate, checkpoint, then overrides
-        bf16 "$1" $(from "$3") T=4 training.compile=true training.quantized.epochs=5 training.quantized.distill=0.7 optimizer=adamw \
-            optimizer.weight_decay=0.05 "distillation.teacher=$out/bf16_relu_still" training.quantized.lr=$2 "${@:4}"
-    }
-    adam adam_4 0.001 bf16_trunk/stages/float scheduler.final=0.5 "training.stages=[calibrate,quantized]"
-    adam adam_still_4 0.0005 adam_4/stages/quantized dataset.augment_crop=0 "training.stages=[quantized,convert,evaluate]"
+    adam="optimizer=adamw optimizer.weight_decay=0.05"
+    taught adam_4 bf16_trunk/stages/float 0.001 $first $adam
+    taught adam_still_4 adam_4/stages/quantized 0.0005 $still $adam
 fi
-if wanted late; then  # QCFS fades in over the last five epochs of bf16 alone, and learns from ReLU's predictions
-    late() {  # folder, rate, fade, share of the teacher, then overrides
-        bf16 "$1" $(from bf16_relu/stages/float) T=4 training.compile=true "distillation.teacher=$out/bf16_relu_still" training.quantized.epochs=5 \
-            training.quantized.lr=$2 training.quantized.fade=$3 training.quantized.distill=$4 \
-            "training.stages=[calibrate,quantized,convert,evaluate]" "${@:5}"
-    }
-    late late_told_4 0.025 0.4 1
-    late late_4 0.02 0.3 0.7 dataset.augment_crop=0 training.batch_size=64
+if wanted unclipped; then  # the first five epochs of bf16's QCFS, with gradients as long as they are
+    taught unclipped_4 bf16_trunk/stages/float 0.03 $first training.clip_norm=null
+fi
+if wanted late; then  # QCFS fades in over the last five epochs of bf16 alone
+    late="training.stages=[calibrate,quantized,convert,evaluate]"
+    taught late_told_4 bf16_relu/stages/float 0.025 $late training.quantized.fade=0.4 training.quantized.distill=1
+    taught late_4 bf16_relu/stages/float 0.02 $late training.quantized.fade=0.3 dataset.augment_crop=0 training.batch_size=64
 fi
 over_time() {  # checkpoint, what its jobs are called, test pictures of integrate-and-fire: thresholds stay as trained, so one run of integrate-and-fire can be read at every step
     local T
