@@ -174,10 +174,10 @@ def _check_stage(config: Config, stage: str) -> None:
             _at_least(f"{where}.{name}", getattr(section, name), 0)
     if not 0 <= section.fade < 1:
         raise ConfigError(f"{where}.fade must be in [0, 1); got {section.fade}")
-    if not 0 <= section.freeze_norm <= 1:
-        raise ConfigError(f"{where}.freeze_norm must be in [0, 1]; got {section.freeze_norm}")
     if section.fade and stage != "quantized":
         raise ConfigError(f"{where}.fade: quantisers fade in while training.quantized learns; set it to 0")
+    if not 0 <= section.freeze_norm <= 1:
+        raise ConfigError(f"{where}.freeze_norm must be in [0, 1]; got {section.freeze_norm}")
     runs = stage in config.training.stages and not (stage == "spiking" and section.epochs == 0)
     key, optimizer = optimizer_section(config, stage, section)
     rate = optimizer.get("lr", 0)  # without the key the optimiser has a default of its own

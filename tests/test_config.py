@@ -16,7 +16,7 @@ from snn.checks import check
 from snn.config import Config, typed
 from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError
-from snn.evaluation.session import merge_dataset
+from snn.evaluation.restored_data import merge_dataset
 from snn.instantiate import instantiate
 from snn.launch import CONF
 from tests.scripts.composing import composed

@@ -10,7 +10,8 @@ from torch import nn
 from snn.conversion.checkpoint import find_checkpoint, load_checkpoint, read_description
 from snn.conversion.quantize import quantizers
 from snn.errors import CheckpointError, ConfigError
-from snn.evaluation.session import Session, merge_dataset, said_about
+from snn.evaluation.restored_data import merge_dataset, said_about
+from snn.evaluation.session import Session
 from snn.evaluation.training_free import kind_of_offsets
 from snn.models.label_order import check_classes
 from snn.models.tokenizer import check_tokenizer, load_tokenizer

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import logging
-import platform
-import shlex
-import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +25,7 @@ from snn.data.schema import DatasetConfig
 from snn.errors import ConfigError, did_you_mean
 from snn.evaluation.energy import energy
 from snn.evaluation.evaluate import Measurement, evaluate
+from snn.evaluation.lineage import command_of, lineage, sweep_of
 from snn.evaluation.neurobench import neurobench
 from snn.evaluation.operations import OperationCounts
 from snn.evaluation.raster import raster
@@ -274,10 +269,10 @@ def open_session(
     trackers = create_trackers(config.tracking, keep_until_step=resume_step)
     with trackers:
         session = Session(config, folder, trackers)
-        trackers.start(RunInfo(asdict(config), folder, config.name or script, _sweep(folder), script))
+        trackers.start(RunInfo(asdict(config), folder, config.name or script, sweep_of(folder), script))
         session.summary.update(
             name=config.name,
-            command=shlex.join(["python", f"{script}.py", *_overrides(folder)]),
+            command=command_of(script, folder),
             seed=config.seed,
             T=config.T,
             device=str(session.device),
@@ -315,100 +310,3 @@ def seed_everything(seed: int) -> None:
     if seed < 0:
         raise ConfigError(f"seed must be at least 0; got {seed}")
     torch.manual_seed(seed)
-
-
-def said_about(section: str) -> dict[str, str]:
-    """Keys of a section that the command line names, also where it names a default, and the words it uses.
-
-    ``""`` stands for the choice of the section itself.
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    if not HydraConfig.initialized():
-        return {}
-    said = {str(line).lstrip("+~").partition("=")[0]: str(line) for line in HydraConfig.get().overrides.task}
-    parts = {key: f"{key}.".split(".") for key in said}
-    return {parts[key][1]: line for key, line in said.items() if parts[key][0] == section}
-
-
-def merge_dataset(saved: dict[str, Any], asked: DatasetConfig, said: Collection[str] = ()) -> DatasetConfig:
-    """The data set of a checkpoint, with what was said about it; or the one that was asked for instead.
-
-    Args:
-        saved: The checkpoint's.
-        asked: The config's.
-        said: Keys that hold even where their value is the default.
-
-    Raises:
-        ConfigError: Other shares of held-out rows: the network would be measured on rows that it was trained on.
-    """
-    if asked.name != "from_checkpoint":
-        _refuse_another_cut(saved, asked)
-        return asked
-    known = DatasetConfig.__dataclass_fields__
-    restored = DatasetConfig(**{k: v for k, v in saved.items() if k in known})
-    untouched = DatasetConfig(name="from_checkpoint", limit_train=-1, limit_validation=-1, limit_test=-1)
-    for name in known:
-        value = getattr(asked, name)
-        if name in said or value != getattr(untouched, name):
-            if name.endswith("_fraction") and value != getattr(restored, name):
-                raise ConfigError(
-                    f"dataset.{name}={value}, but the checkpoint's splits were made with {getattr(restored, name)}: "
-                    "rows that it was trained on would be measured; leave it out"
-                )
-            setattr(restored, name, value)
-    return restored
-
-
-def _refuse_another_cut(saved: dict[str, Any], asked: DatasetConfig) -> None:
-    """The same rows, from which another share is held out: among those are some that the network was trained on."""
-    if any(saved.get(key) != getattr(asked, key) for key in ("name", "data_dir", "hub")):
-        return
-    for split in ("test", "validation"):
-        key = f"{split}_fraction"
-        before, now = saved.get(key), getattr(asked, key)
-        if asked.splits.get(split) is None and before not in (None, now):
-            raise ConfigError(
-                f"dataset.{key}={now}, but the checkpoint's splits were made with {before}: rows that it was trained "
-                f"on would be measured; say dataset.{key}={before}, or nothing about the data set"
-            )
-
-
-def lineage(config: Config) -> dict[str, Any]:
-    """Versions, commit and a hash of the config."""
-    packages = ("torch", "transformers", "snn")
-    plain = json.dumps(asdict(config), sort_keys=True, default=str).encode()
-    return {
-        "config_hash": hashlib.sha256(plain).hexdigest()[:16],
-        "git_commit": _commit(),
-        "parents": [config.checkpoint] if config.checkpoint else [],
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
-    }
-
-
-def _commit() -> str | None:
-    root = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def _overrides(folder: Path) -> list[str]:
-    path = folder / ".hydra" / "overrides.yaml"
-    if not path.exists():
-        return sys.argv[1:]
-    import yaml
-
-    return [str(o) for o in yaml.safe_load(path.read_text("utf-8")) or []]
-
-
-def _sweep(folder: Path) -> str | None:
-    return folder.parent.name if (folder.parent / "multirun.yaml").exists() else None

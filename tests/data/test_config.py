@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from snn.data import BUILTIN, DatasetConfig, load_dataset
 from snn.errors import DataError
-from snn.evaluation.session import merge_dataset
+from snn.evaluation.restored_data import merge_dataset
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 YAMLS = sorted(CONF.rglob("*.yaml"))
